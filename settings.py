@@ -1,0 +1,47 @@
+"""
+Settings: the defaults of a dataclass, then a file from config/, then flags; the later wins.
+
+A file in config/ is only flags with the dashes taken off: its entries are put before those of the command line, so that
+one parser (tyro) checks names and types of both and suggests the nearest name for a misspelt one.
+"""
+
+import sys
+import tomllib
+from pathlib import Path
+
+import tyro
+
+
+def _flags(path):
+    """The entries of a TOML file as command-line arguments."""
+    try:
+        entries = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        found = ", ".join(sorted(str(p) for p in Path(__file__).parent.glob("config/*.toml")))
+        raise SystemExit(f"No settings file {path}. There are: {found}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SystemExit(f"{path} is not valid TOML: {error}") from None
+    flags = []
+    for name, value in entries.items():
+        flag = name.replace("_", "-")
+        flags += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}={value}"]
+    return flags
+
+
+def parse(settings_class, description, args=None, default_file=None):
+    """Read settings from the command line, whose first argument may name a file from config/.
+
+    default_file is read when none is named. Prints the final settings. Exits with a message on anything unknown.
+    """
+    args = list(sys.argv[1:] if args is None else args)
+    file = args.pop(0) if args and args[0].endswith(".toml") else default_file
+    flags = _flags(file) if file else []
+    if file:  # alone first, under its own name, so that an error says where it stands
+        tyro.cli(settings_class, prog=str(file), args=flags, description=description)
+    return tyro.cli(settings_class, args=flags + args, description=description)
+
+
+def show(settings, **derived):
+    """Print the final settings once, and what follows from them."""
+    for name, value in {**vars(settings), **derived}.items():
+        print(f"    {name:<28} {value:,}" if type(value) is int else f"    {name:<28} {value}")
