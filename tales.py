@@ -97,17 +97,21 @@ def render(node, facts: dict, rng: random.Random) -> str:
 
 
 BEFORE_VOWEL = re.compile(r"\b([Aa]) (?=[aeiouAEIOU](?!ne\b|nce\b|se|ni[cfotv]|ur))")
-SENTENCE_START = re.compile(r'(?:^"?|(?<=\n)"?|(?<=[.!?:;,] )"|(?<=[.!?] ))[a-z]')
+SENTENCE_START = re.compile(r'(?:^"?|\n"?|[.!?:] "|[.!?] )[a-z]')
 
 
 def finish(text: str) -> str:
     """Mend what no template can know: a or an, and the capital of a sentence that begins with a drawn word.
 
-    >>> finish('a owl said, "a eagle! a use for it? a dog!" and left.')
-    'An owl said, "An eagle! A use for it? A dog!" and left.'
+    >>> finish('a owl. "a eagle! a use for it? a dog!" it cried.')
+    'An owl. "An eagle! A use for it? A dog!" it cried.'
     """
     text = BEFORE_VOWEL.sub(r"\1n ", text)
     return SENTENCE_START.sub(lambda found: found[0].upper(), text)
+
+
+def capital(sentence: str) -> str:
+    return sentence[:2].upper() + sentence[2:] if sentence.startswith('"') else sentence[:1].upper() + sentence[1:]
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -269,7 +273,7 @@ def write(rng: random.Random) -> Tale:
     plot = rng.choice(plots())
     facts = draw_facts(plot.draws, rng)
     paragraphs = [
-        " ".join([render(tree, facts, rng) for fact, value, tree in sentences if not fact or facts[fact]["name"] == value])
+        " ".join([capital(render(tree, facts, rng)) for fact, value, tree in sentences if not fact or facts[fact]["name"] == value])
         for sentences in plot.paragraphs
     ]
     return Tale(finish("\n\n".join(filter(None, paragraphs))), plot, facts)

@@ -1,0 +1,105 @@
+"""
+What a checkpoint holds, how it is written, and how it is checked on loading.
+
+best_checkpoint.pt   weights, model shape, tokenizer, direction, settings, counters: all that sampling needs
+last_checkpoint.pt   the same and the optimiser's state: all that resuming needs
+
+Plain values and tensors only, loaded with weights_only=True: a file from a stranger runs no code. No clock and no path
+goes in, so equal runs write equal bytes.
+"""
+
+import pickle
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from model import GPT, GPTConfig
+from shards import atomic_write
+from tokenizer import DIRECTIONS, Tokenizer
+
+FORMAT = "backward-gpt-1"
+FIELDS = {"format": str, "kind": str, "config": dict, "direction": str, "tokenizer": bytes, "settings": dict,
+          "counters": dict, "model": dict}
+KINDS = ("base", "instruct")
+TRAIN = {"base": "python train_xcoax.py", "instruct": "python finetune_xcoax.py"}
+
+
+def _plain(value):
+    """A copy in which equal strings are one object, so that pickling depends on values alone.
+
+    Pickle writes the second use of the same object as a reference, and whether two equal strings are one object differs
+    between a fresh run and a resumed one.
+    """
+    if isinstance(value, dict):
+        return {_plain(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([_plain(item) for item in value])
+    return sys.intern(value) if isinstance(value, str) else value
+
+
+def save(path, model, tokenizer, settings, counters, optimizer=None, kind="base"):
+    """Write a checkpoint atomically; settings and counters are dicts of plain values, optimizer only for resuming.
+
+    Raises OSError naming the file where it cannot be written; the old one is then whole.
+    """
+    content = {
+        "format": FORMAT, "kind": kind, "config": asdict(model.config), "direction": tokenizer.direction,
+        "tokenizer": tokenizer.model, "settings": settings, "counters": counters,
+        "model": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
+    }
+    if optimizer is not None:
+        content["optimizer"] = optimizer.state_dict()
+    with atomic_write(path) as file:
+        try:
+            torch.save(_plain(content), file)
+        except RuntimeError as error:  # how torch reports that the file system refused
+            raise OSError(None, str(error).splitlines()[0]) from error
+
+
+def load(path, kind=None):
+    """Read a checkpoint into the CPU's memory: a dict with the FIELDS, and "optimizer" in last_checkpoint.pt.
+
+    kind, if given, is the kind it must be. Raises FileNotFoundError or ValueError, each with what to run next.
+    """
+    path = Path(path)
+    if not path.is_file():
+        found = sorted(str(p) for p in Path("out").glob("*/best_checkpoint.pt"))
+        raise FileNotFoundError(f"No checkpoint at {path}. Train first:\n    {TRAIN[kind or 'base']}\n"
+                                + (f"or pass --model-path; there are: {', '.join(found)}" if found else ""))
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path} holds more than tensors and plain values, so it was not loaded (loading it could run "
+                         "a stranger's code). Take a checkpoint that this project wrote.") from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise ValueError(f"{path} is damaged or cut short ({path.stat().st_size:,} bytes): "
+                         f"{str(error).splitlines()[0]}. Copy it again, or delete it and train on.") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ValueError(f"{path} is not a checkpoint of this project. Train one:\n    {TRAIN[kind or 'base']}")
+    wrong = [name for name, kind_of in FIELDS.items() if not isinstance(content.get(name), kind_of)]
+    if wrong or content["direction"] not in DIRECTIONS or content["kind"] not in KINDS:
+        raise ValueError(f"{path} is incomplete: {', '.join(wrong) or 'direction or kind'} missing or of a wrong type")
+    if kind and content["kind"] != kind:
+        raise ValueError(f"{path} is a {content['kind']} model where a {kind} model is needed. "
+                         f"Make one:\n    {TRAIN[kind]}")
+    return content
+
+
+def build(content, device="cpu"):
+    """The model, in eval mode on device, and the tokenizer that a loaded checkpoint holds.
+
+    Raises ValueError where its parts do not fit together.
+    """
+    tokenizer = Tokenizer(content["tokenizer"])
+    config = GPTConfig(**content["config"])
+    if tokenizer.vocab_size != config.vocab_size or tokenizer.direction != content["direction"]:
+        raise ValueError(f"this checkpoint's tokenizer ({tokenizer.vocab_size:,} pieces, {tokenizer.direction}) is not "
+                         f"its model's ({config.vocab_size:,} pieces, {content['direction']})")
+    with torch.device("meta"):  # no time spent on first weights that are replaced at once
+        model = GPT(config)
+    model = model.to_empty(device="cpu")
+    model.reset_buffers()
+    model.load_state_dict(content["model"])
+    return model.eval().to(device), tokenizer
