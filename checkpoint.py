@@ -97,9 +97,7 @@ def build(content, device="cpu"):
     if tokenizer.vocab_size != config.vocab_size or tokenizer.direction != content["direction"]:
         raise ValueError(f"this checkpoint's tokenizer ({tokenizer.vocab_size:,} pieces, {tokenizer.direction}) is not "
                          f"its model's ({config.vocab_size:,} pieces, {content['direction']})")
-    with torch.device("meta"):  # no time spent on first weights that are replaced at once
+    with torch.device("meta"):  # no time spent on first weights, nor memory on a second copy
         model = GPT(config)
-    model = model.to_empty(device="cpu")
-    model.reset_buffers()
-    model.load_state_dict(content["model"])
+    model.load_state_dict(content["model"], assign=True)
     return model.eval().to(device), tokenizer

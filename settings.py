@@ -5,6 +5,7 @@ A file in config/ is only flags with the dashes taken off: its entries are put b
 one parser (tyro) checks names and types of both and suggests the nearest name for a misspelt one.
 """
 
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -45,3 +46,15 @@ def show(settings, **derived):
     """Print the final settings once, and what follows from them."""
     for name, value in {**vars(settings), **derived}.items():
         print(f"    {name:<28} {value:,}" if type(value) is int else f"    {name:<28} {value}")
+
+
+def run(main):
+    """Call main; what the user can mend ends the program with its message alone, anything else with a traceback."""
+    try:
+        main()
+    except (ValueError, OSError, MemoryError, FloatingPointError) as error:
+        if os.environ.get("TRACEBACK"):
+            raise
+        raise SystemExit(f"Error: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

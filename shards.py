@@ -183,14 +183,13 @@ class Windows:
         start = (index - (int(self.ends[shard - 1]) if shard else 0)) * self.block_size
         return self.tokens[shard][start:start + self.block_size + 1].astype(np.int64)
 
-    def batch(self, update, micro_step, batch_size, micro_steps, rank=0, world_size=1):
-        """The inputs and targets of one forward pass, each int64 (batch_size, block_size).
+    def batch(self, first, batch_size):
+        """The windows at positions first to first + batch_size of an endless reading: inputs and targets, each int64
+        (batch_size, block_size).
 
-        micro_steps are those of one process. Windows are drawn without replacement, each epoch in an order of its own;
-        which ones depends on the arguments and the seed alone, and an update draws the same ones however many
-        processes share it.
+        Each epoch visits every window once, in an order of its own. A position is the number of windows drawn before,
+        by all processes together, so neither a resumed run nor one with another batch size repeats or skips any.
         """
-        first = ((update * micro_steps + micro_step) * world_size + rank) * batch_size
         rows = []
         for position in range(first, first + batch_size):
             epoch, index = divmod(position, len(self))

@@ -1,0 +1,427 @@
+"""What the model promises: causality, rotary positions, a cache that changes nothing, honest sampling, exact gradients."""
+
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.testing import assert_close
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from model import GPT, GPTConfig, KVCache, apply_rotary, plain_attention, rotary_tables, sample_next
+
+VOCAB = 61
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Models this small are several times faster without threads waiting for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny(seed=0, **changes):
+    """A small model whose weights are large enough that its answers depend on the whole context."""
+    torch.manual_seed(seed)
+    model = GPT(GPTConfig(**{**dict(block_size=16, vocab_size=VOCAB, n_layer=2, n_head=4, n_embd=32), **changes}))
+    with torch.no_grad():
+        for p in model.parameters():
+            if p.dim() == 2:
+                p.mul_(8)
+    return model
+
+
+def random_ids(*shape, seed=1):
+    return torch.randint(VOCAB, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+# ---- the network
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_later_tokens_never_change_earlier_logits(dtype):
+    model, idx = tiny(), random_ids(3, 16)
+    other = idx.clone()
+    other[:, 9:] = (other[:, 9:] + 1) % VOCAB
+    with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+        a, b = model(idx)[0], model(other)[0]
+    assert_close(a[:, :9], b[:, :9])
+    assert not torch.allclose(a[:, 9:], b[:, 9:])
+
+
+def test_rotary_scores_depend_only_on_distance():
+    q, k = torch.randn(2, 8, generator=rng())[:, None, None, None, :].expand(2, 1, 1, 16, 8)  # same vector at all T
+    cos, sin = rotary_tables(T=16, head_dim=8)
+    scores = (apply_rotary(q, cos, sin) @ apply_rotary(k, cos, sin).mT)[0, 0]  # (T, T)
+    assert_close(scores[1:, 1:], scores[:-1, :-1])
+    assert not torch.allclose(scores[5, 4], scores[5, 0])  # and distance matters
+
+
+def test_rotary_keeps_lengths_and_leaves_position_zero_alone():
+    x = torch.randn(2, 3, 16, 8, generator=rng())
+    y = apply_rotary(x, *rotary_tables(T=16, head_dim=8))
+    assert_close(y.norm(dim=-1), x.norm(dim=-1))
+    assert_close(y[:, :, 0], x[:, :, 0])
+
+
+def test_the_order_of_the_prefix_changes_the_last_logits():
+    model, idx = tiny(n_layer=1), random_ids(1, 16)  # with one layer, nothing but the positions can tell
+    swapped = idx.clone()
+    swapped[:, :15] = idx[:, :15].flip(1)
+    assert (model(idx)[0][:, -1] - model(swapped)[0][:, -1]).abs().max() > 1e-2
+
+
+def test_attention_written_out_equals_the_fused_kernel():
+    q, k, v = torch.randn(3, 2, 4, 16, 8, generator=rng())
+    assert_close(plain_attention(q, k, v), F.scaled_dot_product_attention(q, k, v, is_causal=True))
+
+
+def test_bfloat16_autocast_stays_close_to_float32():
+    model, idx, targets = tiny(), random_ids(4, 16), random_ids(4, 16, seed=2)
+    _, exact = model(idx, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits, _ = model(idx)
+        _, loss = model(idx, targets)
+    loss.backward()
+    assert logits.dtype == torch.bfloat16 and loss.dtype == torch.float32
+    assert_close(loss, exact, rtol=0.02, atol=0)
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_dropout_is_active_only_in_training(autocast):
+    model, idx = tiny(dropout=0.3), random_ids(1, 16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        assert not torch.equal(model(idx)[0], model(idx)[0])
+        model.eval()
+        assert torch.equal(model(idx)[0], model(idx)[0])
+
+
+def test_attention_itself_drops_out():
+    q, k, v = torch.randn(3, 2, 4, 16, 8, generator=rng())
+    assert not torch.equal(plain_attention(q, k, v, 0.3), plain_attention(q, k, v, 0.3))
+    attention = tiny(dropout=0.3).blocks[0].attention
+    x, tables = torch.randn(2, 16, 32, generator=rng()), rotary_tables(16, 8)
+    assert not torch.equal(attention(x, *tables), attention(x, *tables))
+    attention.eval()
+    assert torch.equal(attention(x, *tables), attention(x, *tables))
+
+
+# ---- beginnings and shapes
+
+
+def test_the_first_loss_is_that_of_a_uniform_guess():
+    for n_embd, n_head in ((64, 4), (1024, 16)):
+        torch.manual_seed(0)
+        model = GPT(GPTConfig(block_size=64, vocab_size=2000, n_layer=2, n_head=n_head, n_embd=n_embd))
+        idx = torch.randint(2000, (4, 65))
+        assert abs(model(idx[:, :-1], idx[:, 1:])[1].item() - math.log(2000)) < 0.4
+
+
+def test_output_projections_begin_smaller_the_deeper_the_model():
+    torch.manual_seed(0)
+    for n_layer in (1, 8):
+        model = GPT(GPTConfig(block_size=8, vocab_size=VOCAB, n_layer=n_layer, n_head=4, n_embd=128))
+        for block in model.blocks:
+            for projection in (block.attention.proj, block.mlp.proj):
+                assert_close(projection.weight.std().item(), 0.02 / math.sqrt(2 * n_layer), rtol=0.05, atol=0)
+            assert_close(block.attention.qkv.weight.std().item(), 0.02, rtol=0.05, atol=0)
+
+
+def test_the_standard_shape_has_163_million_parameters():
+    with torch.device("meta"):
+        model = GPT(GPTConfig())
+    assert abs(model.num_params() - 163e6) < 1e6
+    assert model.num_params() == sum(p.numel() for p in model.state_dict().values())  # tied, and no buffers saved
+
+
+def test_the_hidden_width_is_rounded_up_to_256():
+    assert [GPTConfig(n_embd=n, n_head=1).hidden_dim for n in (96, 98, 288, 1024)] == [256, 512, 768, 2816]
+
+
+@pytest.mark.parametrize(
+    "changes, word",
+    [
+        (dict(n_embd=100, n_head=16), "n_head"),
+        (dict(n_embd=48, n_head=16), "2 \\* n_head"),
+        (dict(n_layer=0), "n_layer"),
+        (dict(block_size=-1), "block_size"),
+        (dict(vocab_size=0), "vocab_size"),
+        (dict(dropout=1.0), "dropout"),
+        (dict(dropout=-0.1), "dropout"),
+    ],
+)
+def test_contradictory_configs_are_refused(changes, word):
+    with pytest.raises(ValueError, match=word):
+        GPTConfig(**changes)
+
+
+def test_a_config_survives_the_way_through_plain_values():
+    config = GPTConfig(n_layer=3, n_embd=96, n_head=4)
+    assert GPTConfig(**asdict(config)) == config
+
+
+def test_input_longer_than_the_block_is_refused():
+    with pytest.raises(ValueError, match="block_size"):
+        tiny()(random_ids(1, 17))
+
+
+def test_matrices_decay_and_scales_do_not():
+    model = tiny()
+    decayed, kept = model.optimizer_groups(0.1)
+    assert decayed["weight_decay"] == 0.1 and kept["weight_decay"] == 0.0
+    assert {p.dim() for p in decayed["params"]} == {2} and {p.dim() for p in kept["params"]} == {1}
+    assert len(decayed["params"]) + len(kept["params"]) == len(list(model.parameters()))
+
+
+# ---- loss and gradients
+
+
+@pytest.mark.parametrize("rows", [1, 128, 150])  # below, at, and above the slices of 512 rows in which the loss is taken
+def test_loss_and_gradients_equal_those_of_plain_cross_entropy(rows):
+    model, idx, targets = tiny(), random_ids(rows, 4), random_ids(rows, 4, seed=2)
+    plain = F.cross_entropy(model(idx)[0].flatten(0, 1), targets.flatten())
+    expected = torch.autograd.grad(3 * plain, list(model.parameters()))
+    _, loss = model(idx, targets)
+    assert_close(loss, plain)
+    assert_close(torch.autograd.grad(3 * loss, list(model.parameters())), expected, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        assert_close(model(idx, targets)[1], plain)
+
+
+def test_loss_mask_counts_only_the_masked_positions():
+    model, idx, targets = tiny(), random_ids(4, 16), random_ids(4, 16, seed=2)
+    mask = torch.rand(4, 16, generator=rng()) < 0.3
+    log_p = model(idx)[0].log_softmax(dim=-1)
+    by_hand = [-log_p[b, t, targets[b, t]] for b in range(4) for t in range(16) if mask[b, t]]
+    assert 0 < len(by_hand) < 64
+    assert_close(model(idx, targets, mask)[1], torch.stack(by_hand).mean())
+    assert_close(model(idx, targets, mask.long())[1], model(idx, targets, mask)[1])  # 0 and 1 do as well
+    assert_close(model(idx, targets, torch.ones_like(mask))[1], model(idx, targets)[1])
+
+
+def test_a_batch_in_which_nothing_counts_has_loss_and_gradients_of_zero():
+    model, idx = tiny(), random_ids(2, 16)
+    _, loss = model(idx, idx, torch.zeros(2, 16, dtype=torch.bool))
+    loss.backward()
+    assert loss.item() == 0 and all((p.grad == 0).all() for p in model.parameters())
+
+
+def test_micro_batches_equal_one_large_batch():
+    model, idx, targets = tiny(), random_ids(8, 16), random_ids(8, 16, seed=2)
+    model(idx, targets)[1].backward()
+    whole = [p.grad.clone() for p in model.parameters()]
+    model.zero_grad()
+    for x, y in zip(idx.split(2), targets.split(2)):
+        (model(x, y)[1] / 4).backward()
+    assert_close([p.grad for p in model.parameters()], whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_tiny_model_memorises_one_batch():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(block_size=16, vocab_size=VOCAB, n_layer=2, n_head=4, n_embd=32))
+    idx = random_ids(4, 17)
+    optimizer = torch.optim.AdamW(model.optimizer_groups(0.0), lr=1e-2)
+    for _ in range(150):
+        _, loss = model(idx[:, :-1], idx[:, 1:])
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert loss.item() < 0.05
+
+
+# ---- cache and generation
+
+
+def generate_slowly(model, prompt, n):
+    """Greedy generation without a cache, by the same rule: a full block goes on from its last half."""
+    size = model.config.block_size
+    row, new = prompt[-size:], []
+    for _ in range(n):
+        new.append(model(torch.tensor([row]))[0][0, -1].argmax().item())
+        row = row + new[-1:]
+        if len(row) > size:
+            row = row[-(size // 2) :]
+    return new
+
+
+def greedy(model, prompts, n, **options):
+    """All ids of each row of a greedy batch."""
+    steps = list(model.generate_batch(prompts, n, temperature=0, **options))
+    return [[i for i in row if i is not None] for row in zip(*steps)] if steps else [[] for _ in prompts]
+
+
+def test_cached_logits_equal_uncached_logits_at_every_step():
+    model, idx = tiny(), random_ids(3, 16)
+    with torch.no_grad():
+        whole = model(idx)[0]  # (3, 16, VOCAB)
+        cache = KVCache(model.config, 16)
+        assert_close(model.step(idx[:, :5], cache), whole[:, 4], rtol=1e-4, atol=1e-4)
+        for t in range(5, 12):
+            assert_close(model.step(idx[:, t : t + 1], cache), whole[:, t], rtol=1e-4, atol=1e-4)
+        assert_close(model.step(idx[:, 12:], cache), whole[:, 15], rtol=1e-4, atol=1e-4)  # several at once, in mid-text
+
+
+def test_padding_on_the_left_does_not_change_the_logits():
+    model, idx = tiny(), random_ids(2, 16)
+    padding = torch.tensor([0, 6])
+    padded = idx.clone()
+    padded[1] = F.pad(idx[1, :10], (6, 0))
+    with torch.no_grad():
+        cache = KVCache(model.config, 16, padding)
+        for start, end in ((0, 8), (8, 9), (9, 13), (13, 16)):
+            logits = model.step(padded[:, start:end], cache)
+            assert_close(logits[0], model(idx[:1, :end])[0][0, -1], rtol=1e-4, atol=1e-4)
+            assert_close(logits[1], model(idx[1:, : end - 6])[0][0, -1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 5, 15, 16, 40])
+def test_cached_generation_equals_uncached_also_past_the_block(length):
+    model, prompt = tiny(), random_ids(length).tolist()
+    assert list(model.generate(prompt, 50, temperature=0)) == generate_slowly(model, prompt, 50)
+
+
+@pytest.mark.parametrize("n", [8, 50])
+def test_a_ragged_batch_equals_one_prompt_at_a_time(n):
+    model = tiny()
+    prompts = [random_ids(length, seed=length).tolist() for length in (3, 1, 16, 9, 30)]
+    together = greedy(model, prompts, n)
+    assert together == [generate_slowly(model, prompt, n) for prompt in prompts]
+    assert len(set(map(tuple, together))) == len(prompts)  # the prompts matter
+
+
+def test_equal_prompts_in_one_batch_equal_a_single_one():
+    model, prompt = tiny(), random_ids(5).tolist()
+    assert greedy(model, [prompt] * 3, 30) == [generate_slowly(model, prompt, 30)] * 3
+
+
+def test_even_a_block_of_one_token_generates():
+    model = tiny(block_size=1)
+    assert len(list(model.generate([1, 2], 5))) == 5
+
+
+def test_a_stop_id_ends_its_row_and_is_never_yielded():
+    model = tiny()
+    prompts = [random_ids(length, seed=length).tolist() for length in (3, 5, 9)]
+    free = greedy(model, prompts, 20)
+    stop = free[0][4]
+    expected = [row[: row.index(stop)] if stop in row else row for row in free]
+    assert len(expected[0]) < 20 and any(len(row) > len(expected[0]) for row in expected)  # one ends before another
+    assert greedy(model, prompts, 20, stop_ids=[stop]) == expected
+    assert list(model.generate(prompts[0], 20, temperature=0, stop_ids=(stop,))) == expected[0]
+    assert list(model.generate(prompts[0], 20, stop_ids=range(VOCAB))) == []
+
+
+def test_the_same_seed_gives_the_same_ids():
+    model = tiny()
+    draw = lambda seed: list(model.generate_batch([[1, 2], [3]], 12, generator=rng(seed)))
+    assert draw(0) == draw(0) != draw(1)
+
+
+def test_samples_of_one_prompt_differ():
+    steps = list(tiny().generate_batch([[1, 2]] * 4, 10, temperature=2.0, generator=rng()))
+    assert len(set(zip(*steps))) > 1
+
+
+def test_generation_restores_the_mode_and_does_not_disturb_training():
+    model, idx = tiny(dropout=0.1), random_ids(2, 16)
+    model.train()
+    for i, _ in enumerate(model.generate([1, 2, 3], 30)):
+        assert not torch.is_inference_mode_enabled() and torch.is_grad_enabled()
+        assert not model.training
+        if i == 20:
+            break  # an abandoned iterator must tidy up too
+    assert model.training
+    _, loss = model(idx, idx)
+    loss.backward()
+    assert not any(t.is_inference() for t in (*model.parameters(), *model.buffers()))
+    model.eval()
+    list(model.generate([1], 2))
+    assert not model.training
+
+
+def test_training_and_generation_may_share_one_autocast_block():
+    model, idx = tiny(), random_ids(2, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        list(model.generate([1, 2, 3], 3))
+        model(idx, idx)[1].backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("prompts", [[], [[]], [[1], []], [[VOCAB]], [[-1]]])
+def test_prompts_the_model_cannot_read_are_refused_at_once(prompts):
+    with pytest.raises(ValueError):
+        tiny().generate_batch(prompts, 1)
+
+
+# ---- sampling
+
+
+def drawn(logits, n=2000, **options):
+    """The set of ids drawn in n tries from logits (vocab,)."""
+    return set(sample_next(logits.expand(n, -1), generator=rng(), **options).tolist())
+
+
+LOGITS = torch.tensor([0.05, 0.4, 0.02, 0.3, 0.2, 0.03]).log()
+
+
+def test_temperature_zero_is_argmax():
+    logits = torch.randn(50, VOCAB, generator=rng())
+    assert torch.equal(sample_next(logits, temperature=0), logits.argmax(dim=-1))
+    assert torch.equal(sample_next(logits, temperature=1e-30), logits.argmax(dim=-1))  # and the limit is the same
+
+
+def test_draws_follow_the_tempered_distribution():
+    for temperature in (0.5, 1.0, 2.0):
+        ids = sample_next(LOGITS.expand(40_000, -1), temperature, generator=rng())
+        assert_close(ids.bincount() / 40_000, (LOGITS / temperature).softmax(-1), rtol=0, atol=0.01)
+
+
+def test_top_p_draws_all_of_the_nucleus_and_nothing_else():
+    assert drawn(LOGITS, top_p=0.95) == {1, 3, 4, 0}
+    assert drawn(LOGITS, top_p=0.65) == {1, 3}
+    assert drawn(LOGITS, top_p=0.1) == drawn(LOGITS, top_p=0.0) == {1}
+    assert drawn(LOGITS, top_p=1.0) == set(range(6))
+    assert drawn(LOGITS, top_p=0.65, temperature=4.0) > {1, 3}  # the nucleus is that of the tempered distribution
+
+
+def test_top_k_draws_the_k_likeliest():
+    for k, expected in ((1, {1}), (3, {1, 3, 4}), (6, set(range(6))), (1000, set(range(6)))):
+        assert drawn(LOGITS, top_k=k) == expected
+    assert len(drawn(torch.zeros(9), top_k=4)) == 4  # also where all are equal
+
+
+def test_min_p_drops_what_is_unlikely_beside_the_likeliest():
+    assert drawn(LOGITS, min_p=0.1) == {1, 3, 4, 0}
+    assert drawn(LOGITS, min_p=0.6) == {1, 3}
+    assert drawn(LOGITS, min_p=1.0) == {1}
+
+
+def test_filters_work_together_top_k_first():
+    assert drawn(LOGITS, top_k=2, top_p=0.5) == {1}  # of the two kept, the first has 4/7
+    assert drawn(LOGITS, top_p=0.5) == {1, 3}
+    assert drawn(LOGITS, top_k=5, top_p=0.99, min_p=0.3) == {1, 3, 4}
+
+
+def test_logits_may_be_huge_or_minus_infinity():
+    assert drawn(torch.tensor([1e30, -math.inf, 1e30]), temperature=1e-3, top_p=0.9) == {0, 2}
+
+
+@pytest.mark.parametrize(
+    "options", [dict(temperature=-1), dict(temperature=math.nan), dict(top_k=0), dict(top_p=1.5), dict(min_p=-0.1)]
+)
+def test_settings_that_mean_nothing_are_refused(options):
+    with pytest.raises(ValueError):
+        sample_next(LOGITS[None], **options)
+    with pytest.raises(ValueError):
+        tiny().generate([1], 1, **options)
