@@ -15,6 +15,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -24,8 +25,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.output import create_output
 from prompt_toolkit.utils import get_cwidth
 
-SEPARATOR = "---"
-
+SEPARATOR = "---"  # between two texts on a pipe
 
 # name: (type, which values fit, that in words, what it is for)
 COMMANDS = {
@@ -57,15 +57,14 @@ class Controls:
     def __post_init__(self):
         for name, (kind, fits, takes, _) in COMMANDS.items():
             value = getattr(self, name)
+            off = "off" in takes and (value in (None, "off") or name == "top_k" and str(value) == "0")
             try:
-                off = "off" in takes and (value in (None, "off") or name == "top_k" and int(value) == 0)
-                value = None if off else kind(value)
-                fit = off or fits(value)
+                fit = off or fits(kind(value))
             except ValueError:
                 fit = False
             if not fit:
-                raise ValueError(f"{name}={value} does not fit, nothing is changed: {name}= takes {takes}.")
-            setattr(self, name, value)
+                raise ValueError(f"{name}={value} does not fit: {name}= takes {takes}.")
+            setattr(self, name, None if off else kind(value))
 
     def __str__(self):
         """The commands that set these values."""
@@ -83,14 +82,13 @@ def read_command(line, controls):
     pairs = [_PAIR.fullmatch(word) for word in line.split()]
     if not pairs or not all(pairs) or line[0].isspace() or len(line.rstrip().splitlines()) > 1:
         return None
-    names = [pair[1].replace("-", "_") for pair in pairs]
-    names = [ALIASES.get(name, name) for name in names]
+    names = [ALIASES.get(name, name) for name in (pair[1].replace("-", "_") for pair in pairs)]
     unknown = [name for name in names if name not in COMMANDS]
     slip = difflib.get_close_matches(names[0].lower(), [*COMMANDS, *ALIASES], n=1, cutoff=0.75)
     if len(unknown) == len(names) and (len(names) > 1 or not slip):  # x=5 is text, temprature=0.5 is a slip
         return None
     if unknown:
-        raise ValueError(f"There is no command {unknown[0]}=, nothing is changed. There are: "
+        raise ValueError(f"There is no command {unknown[0]}=. There are: "
                          + " ".join(f"{name}=" for name in COMMANDS) + " help quit. As a text, put a space before it.")
     return replace(controls, **{name: pair[2] for name, pair in zip(names, pairs)})
 
@@ -121,6 +119,13 @@ def visible(text):
 def _styled(stream):
     """Whether stream understands bold, dim and a moving cursor."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def prepare_streams():
+    """Let every string be printed: UTF-8 on a pipe, escapes for the rest; and let `| head` end the program quietly."""
+    sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def note(message):
@@ -167,8 +172,8 @@ class Live:
         started = time.monotonic()
         if not self.on or started < self.next_time:
             return
-        size = shutil.get_terminal_size()
-        columns, most = max(10, size.columns - 1), max(1, min(8, size.lines - 3))  # the last column might wrap
+        columns, lines = shutil.get_terminal_size()
+        columns, most = max(10, columns - 1), max(1, min(8, lines - 3))  # the last column might wrap
         parts, near = parts(), 300  # of a long given part the nearest characters are enough
         backward = not parts[0][1]
         text = "".join(s if not given else s[:near] if backward else s[-near:] for s, given in parts)
@@ -199,10 +204,9 @@ def write_samples(model, idx, controls, stop_ids, parts, whole="the beginning wa
         generator=torch.Generator().manual_seed(seed), stop_ids=stop_ids)
     if len(idx) > block_size:
         note(f"This text has {len(idx):,} tokens; the model reads the {block_size:,} nearest to what it writes.")
-    rows, ended, done, stopped, live, started = [[] for _ in range(n)], [True] * n, 0, False, Live(), time.monotonic()
+    rows, stopped, live, started = [[] for _ in range(n)], False, Live(), time.monotonic()
     try:
-        for done, step in enumerate(steps, 1):
-            ended = [token is None for token in step]
+        for step in steps:
             for row, token in zip(rows, step):
                 row += [] if token is None else [token]
             live.draw(lambda: parts(rows[0]), f"{len(rows[0])} tokens{f', 1 of {n}' if n > 1 else ''}, Ctrl-C stops")
@@ -210,8 +214,6 @@ def write_samples(model, idx, controls, stop_ids, parts, whole="the beginning wa
         stopped = True
     finally:
         live.erase()
-    if done < limit and not stopped:  # the iteration ends early only when every row has met a stop id
-        ended = [True] * n
     seconds, count = time.monotonic() - started, sum(map(len, rows))
     for i, row in enumerate(rows):
         if n > 1 and sys.stdout.isatty():
@@ -219,7 +221,8 @@ def write_samples(model, idx, controls, stop_ids, parts, whole="the beginning wa
         elif i:
             print(SEPARATOR)
         show(parts(row))
-    end = whole + (f" in {sum(ended)} of {n}" if n > 1 else "") if any(ended) else f"cut at tokens={limit}"
+    wholes = sum(len(row) < limit for row in rows)  # a row that stopped by itself got fewer tokens than it might have
+    end = f"cut at tokens={limit}" if not wholes else whole if n == 1 else f"{whole} in {wholes} of {n}"
     note(f"{count} tokens, {seconds:.1f} s, {count / max(seconds, 1e-9):.0f} tokens/s, seed={seed}, "
          + ("stopped by Ctrl-C" if stopped else end))
     return not stopped

@@ -10,14 +10,13 @@ Texts go to standard output, one from the next parted by a line "---" on a pipe;
 Reads out/xcoax/best_checkpoint.pt, which train_xcoax.py writes. A forward model takes the beginning of a text instead.
 """
 
-import os
 import sys
 from dataclasses import dataclass
 
 import checkpoint
 from device import autocast, pick_device, pick_dtype
-from repl import Controls, loop, note, write_samples
-from settings import parse
+from repl import Controls, loop, note, prepare_streams, write_samples
+from settings import parse, run
 
 
 @dataclass
@@ -57,6 +56,7 @@ def parts_of(text, given, direction):
 
 def main():
     settings = parse(Settings, __doc__)
+    prepare_streams()
     controls = Controls(temp=settings.temperature, top_k=settings.top_k, top_p=settings.top_p, min_p=settings.min_p,
                         tokens=settings.tokens, seed=settings.seed, n=settings.num_samples)
     device = pick_device(settings.device)
@@ -80,23 +80,14 @@ def main():
     if settings.prompt is not None:
         if not settings.prompt.strip():
             raise ValueError("--prompt is empty. Give it the last words of a text.")
-        return 0 if answer(settings.prompt, controls) else 130
+        sys.exit(0 if answer(settings.prompt, controls) else 130)
     where, what = ("last", "before") if tokenizer.direction == "reverse" else ("first", "after")
     if sys.stdin.isatty():
         note(f"{settings.model_path}: {model.num_params():,} weights, on {device} in {str(dtype).removeprefix('torch.')}\n"
              f"{controls}\nWrite the {where} words of a text, or help, or quit.")
     label = "Ending: " if tokenizer.direction == "reverse" else "Beginning: "
-    return loop(label, answer, controls, f"takes the {where} words of a text; the model writes what came {what}.")
+    sys.exit(loop(label, answer, controls, f"takes the {where} words of a text; the model writes what came {what}."))
 
 
 if __name__ == "__main__":
-    sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
-    try:
-        sys.exit(main())
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output went away, as head does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+    run(main)

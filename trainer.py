@@ -40,6 +40,9 @@ class LoopSettings:
     """Forward passes per update."""
     max_iters: int = 1000
     """Optimiser updates in all, never micro-steps."""
+    max_minutes: float | None = None
+    """Minutes of training at most: whatever the machine, the rate has decayed by then. Equal runs are then no longer
+    equal to the bit, because the clock decides."""
     learning_rate: float = 3e-4
     """Highest rate, reached after the warm-up."""
     min_lr: float = 3e-5
@@ -76,6 +79,8 @@ class LoopSettings:
     """Log to Weights & Biases as well (WANDB_MODE=offline works)."""
 
     def __post_init__(self):
+        if self.max_minutes is not None and self.max_minutes <= 0:
+            raise ValueError(f"max_minutes is {self.max_minutes}; it must be above 0")
         for name in ("batch_size", "gradient_accumulation_steps", "max_iters", "eval_interval", "eval_iters",
                      "save_interval"):
             if getattr(self, name) < 1:
@@ -84,12 +89,16 @@ class LoopSettings:
             raise ValueError(f"min_lr {self.min_lr} is above learning_rate {self.learning_rate}; lower it too")
 
 
-def learning_rate_at(iter_num, settings):
-    """Linear warm-up, cosine decay to min_lr, then constant."""
+def learning_rate_at(iter_num, settings, share_of_time=0.0):
+    """Linear warm-up, cosine decay to min_lr, then constant.
+
+    share_of_time is how much of max_minutes has passed; where it is ahead of the updates, it sets the pace of the decay.
+    """
     if iter_num < settings.warmup_iters:
         return settings.learning_rate * (iter_num + 1) / settings.warmup_iters
     end = settings.lr_decay_iters or settings.max_iters
-    done = min(1.0, (iter_num - settings.warmup_iters) / max(1, end - settings.warmup_iters))
+    done = (iter_num - settings.warmup_iters) / max(1, end - settings.warmup_iters)
+    done = min(1.0, max(done, share_of_time))
     return settings.min_lr + 0.5 * (1 + math.cos(math.pi * done)) * (settings.learning_rate - settings.min_lr)
 
 
@@ -272,19 +281,27 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
     if counters["iter_num"] >= settings.max_iters:
         print(f"This run has had its {settings.max_iters:,} updates. Raise --max-iters to go on.")
         return counters
+    if settings.max_minutes and counters.get("seconds", 0) >= 60 * settings.max_minutes:
+        print(f"This run has had its {settings.max_minutes:g} minutes. Raise --max-minutes to go on.")
+        return counters
 
     compiled = _compiled(model, device, settings.compile)
     losses, saved_at, timer, timed_tokens = [], counters["iter_num"] if resumed else None, time.monotonic(), 0
     progress = tqdm(total=settings.max_iters, initial=counters["iter_num"], unit="update", dynamic_ncols=True,
                     file=sys.stderr, smoothing=0.05)
+    started, earlier_seconds = time.monotonic(), counters.get("seconds", 0.0)
     with StopSignals() as stop, progress:
         upcoming = batches(counters)
         while True:
             iter_num = counters["iter_num"]
-            rate = learning_rate_at(iter_num, settings)
+            share_of_time = 0.0
+            if settings.max_minutes:
+                counters["seconds"] = earlier_seconds + time.monotonic() - started
+                share_of_time = counters["seconds"] / 60 / settings.max_minutes
+            rate = learning_rate_at(iter_num, settings, share_of_time)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            last = iter_num >= settings.max_iters
+            last = iter_num >= settings.max_iters or share_of_time >= 1
             if (iter_num % settings.eval_interval == 0 or last) and saved_at != iter_num:
                 evaluate_and_report()
                 timer, timed_tokens = time.monotonic(), 0

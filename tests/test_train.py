@@ -1,0 +1,264 @@
+"""Training: the schedule, the accumulated gradient, what a run leaves behind, and how it survives being stopped."""
+
+import json
+import math
+import random
+import resource
+import signal
+import time
+
+import pytest
+import torch
+from tiny import SHAPE, TEXTS, make_shards, run, start
+
+import checkpoint
+from model import GPT, GPTConfig
+from shards import Windows, read_split
+from tokenizer import Tokenizer
+from trainer import LoopSettings, accumulate, evaluate, learning_rate_at
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    make_shards(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unbroken(data, tmp_path_factory):
+    """The output folder of a run of 60 updates that nobody disturbed."""
+    out = tmp_path_factory.mktemp("unbroken")
+    status, _, err = run("train_xcoax.py", *arguments(data, out))
+    assert status == 0, err
+    return out
+
+
+def arguments(data, out, *more):
+    return ["--data-dir", data, "--out-dir", out, *SHAPE, "--max-iters", "60", "--eval-interval", "20", "--eval-iters",
+            "2", "--save-interval", "7", "--dropout", "0.1", "--gradient-accumulation-steps", "2", *more]
+
+
+def rows(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def wait_for_update(process, out, iter_num):
+    """Wait until the run has logged an update of at least iter_num; fail when it ends before."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if (out / "metrics.jsonl").exists():
+            whole = (out / "metrics.jsonl").read_text().rpartition("\n")[0].splitlines()
+            if whole and json.loads(whole[-1])["iter"] >= iter_num:
+                return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    raise AssertionError(f"no update {iter_num} within a minute")
+
+
+# ---- the schedule and the gradient
+
+
+def test_the_rate_rises_in_a_line_falls_in_a_cosine_and_stays():
+    settings = LoopSettings(learning_rate=1.0, min_lr=0.1, warmup_iters=10, max_iters=110, lr_decay_iters=100)
+    rates = [learning_rate_at(i, settings) for i in range(111)]
+    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert rates[10] == pytest.approx(1.0) and rates[55] == pytest.approx(0.55)
+    assert all(a > b for a, b in zip(rates[10:100], rates[11:101])) and rates[100:] == pytest.approx([0.1] * 11)
+
+
+def test_time_running_out_brings_the_rate_down_as_well():
+    settings = LoopSettings(learning_rate=1.0, min_lr=0.1, warmup_iters=0, max_iters=1000)
+    assert learning_rate_at(10, settings, share_of_time=0.5) == pytest.approx(0.55)
+    assert learning_rate_at(10, settings, share_of_time=1.2) == pytest.approx(0.1)
+
+
+def test_masked_batches_of_any_division_give_the_gradient_of_one_large_batch():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(block_size=16, vocab_size=50, n_layer=2, n_head=2, n_embd=16))
+    x, y = torch.randint(50, (6, 16)), torch.randint(50, (6, 16))
+    mask = torch.rand(6, 16) < torch.tensor([0.1, 0.9, 0.5, 0.2, 1.0, 0.3])[:, None]
+
+    def gradient(divisions):
+        model.zero_grad()
+        batches = [(x[a:b], y[a:b], mask[a:b]) for a, b in divisions]
+        loss = accumulate(model, batches, CPU, torch.float32)
+        return loss, torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    (one_loss, one), (many_loss, many) = gradient([(0, 6)]), gradient([(0, 1), (1, 4), (4, 6)])
+    torch.testing.assert_close(one_loss, many_loss)
+    torch.testing.assert_close(one, many)
+    assert evaluate(model, [(x[:2], y[:2], mask[:2]), (x[2:], y[2:], mask[2:])], CPU, torch.float32) == pytest.approx(
+        one_loss.item(), rel=1e-5)
+
+
+# ---- what a run leaves behind
+
+
+def test_training_lowers_the_validation_loss_and_reports_it_in_bits_per_byte(unbroken, data):
+    evaluations = [row for row in rows(unbroken) if "val_loss" in row]
+    assert [row["iter"] for row in evaluations] == [0, 20, 40, 60]
+    assert evaluations[-1]["val_loss"] < evaluations[0]["val_loss"] - 1
+    tokenizer = Tokenizer.load(data / "tok400.model")
+    val = [text for text in TEXTS if tokenizer.encode_document(text)[1:-1] and text in texts_of(data, "val", tokenizer)]
+    tokens, size = sum(len(tokenizer.encode_document(text)) for text in val), sum(len(text.encode()) for text in val)
+    for row in evaluations:
+        assert row["bits_per_byte"] == pytest.approx(row["val_loss"] / math.log(2) * tokens / size)
+
+
+def texts_of(data, split, tokenizer):
+    ids = [i for shard in read_split(data, split) for i in shard.tokens.tolist()]
+    texts, text = [], []
+    for i in ids:
+        text.append(i)
+        if i == tokenizer.eos_id:
+            texts.append(tokenizer.to_text(text))
+            text = []
+    return set(texts)
+
+
+def test_the_best_checkpoint_alone_gives_the_validation_loss_again(unbroken, data):
+    content = checkpoint.load(unbroken / "best_checkpoint.pt", kind="base")
+    model, tokenizer = checkpoint.build(content)
+    windows = Windows(read_split(data, "val", tokenizer.sha256), model.config.block_size)
+    batches = [(*map(torch.from_numpy, pair), None) for pair in windows.fixed_batches(2, 4)]
+    best = min(row["val_loss"] for row in rows(unbroken) if "val_loss" in row)
+    assert evaluate(model, batches, CPU, torch.float32) == pytest.approx(best, rel=1e-4)
+    assert content["counters"]["best_val_loss"] == best and "optimizer" not in content
+
+
+def test_a_run_leaves_a_curve_and_nothing_half_written(unbroken):
+    assert (unbroken / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in unbroken.iterdir()) == ["best_checkpoint.pt", "last_checkpoint.pt", "loss.png",
+                                                                "metrics.jsonl"]
+
+
+def test_every_evaluation_prints_a_sample_that_ends_as_a_text_of_the_corpus_ends(data, tmp_path):
+    status, out, _ = run("train_xcoax.py", *arguments(data, tmp_path, "--max-iters", "1"))
+    samples = [line for line in out.splitlines() if "[|]" in line]
+    assert status == 0 and len(samples) == 2
+    assert all(sample.endswith("carried it back.") for sample in samples)
+
+
+def test_equal_runs_write_equal_bytes(unbroken, data, tmp_path):
+    assert run("train_xcoax.py", *arguments(data, tmp_path))[0] == 0
+    for name in ("best_checkpoint.pt", "last_checkpoint.pt"):
+        assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
+
+
+def test_another_seed_gives_another_model(unbroken, data, tmp_path):
+    assert run("train_xcoax.py", *arguments(data, tmp_path, "--seed", "2"))[0] == 0
+    assert (tmp_path / "last_checkpoint.pt").read_bytes() != (unbroken / "last_checkpoint.pt").read_bytes()
+
+
+def test_a_forward_model_trains_on_forward_shards(tmp_path):
+    make_shards(tmp_path / "data", "forward")
+    status, out, err = run("train_xcoax.py", *arguments(tmp_path / "data", tmp_path / "out", "--max-iters", "1"))
+    assert status == 0, err
+    assert checkpoint.load(tmp_path / "out/best_checkpoint.pt")["direction"] == "forward"
+    assert " looked for" in out.rpartition("[|]")[0]  # the given part, a beginning, stands to the left
+
+
+# ---- being stopped
+
+
+def test_a_run_killed_three_times_equals_an_unbroken_one_bit_for_bit(unbroken, data, tmp_path):
+    moments = random.Random()
+    for iter_num in (10, 20, 40):
+        process = start("train_xcoax.py", *arguments(data, tmp_path))
+        wait_for_update(process, tmp_path, iter_num)
+        time.sleep(moments.uniform(0, 0.1))
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    status, out, err = run("train_xcoax.py", *arguments(data, tmp_path))
+    assert status == 0 and "Going on from" in out, err
+    for name in ("best_checkpoint.pt", "last_checkpoint.pt"):
+        assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
+    losses = [(row["iter"], row["val_loss"]) for row in rows(tmp_path) if "val_loss" in row]
+    assert losses == [(row["iter"], row["val_loss"]) for row in rows(unbroken) if "val_loss" in row]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_finishes_the_update_saves_and_says_how_to_go_on(unbroken, data, tmp_path, number):
+    process = start("train_xcoax.py", *arguments(data, tmp_path))
+    wait_for_update(process, tmp_path, 10)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and "The same command goes on from there" in out, err
+    stopped_at = checkpoint.load(tmp_path / "last_checkpoint.pt")["counters"]["iter_num"]
+    assert 10 <= stopped_at < 60 and f"after update {stopped_at}," in out
+    assert run("train_xcoax.py", *arguments(data, tmp_path))[0] == 0
+    assert (tmp_path / "last_checkpoint.pt").read_bytes() == (unbroken / "last_checkpoint.pt").read_bytes()
+
+
+def test_a_finished_run_says_so_and_changes_nothing(unbroken, data):
+    before = (unbroken / "last_checkpoint.pt").read_bytes()
+    status, out, _ = run("train_xcoax.py", *arguments(data, unbroken))
+    assert status == 0 and "Raise --max-iters to go on" in out
+    assert (unbroken / "last_checkpoint.pt").read_bytes() == before
+
+
+def test_the_clock_ends_a_run_that_has_a_time_limit(data, tmp_path):
+    status, _, err = run("train_xcoax.py", *arguments(data, tmp_path, "--max-iters", "1000000", "--max-minutes", "0.02",
+                                                      "--eval-interval", "1000000"))
+    counters = checkpoint.load(tmp_path / "last_checkpoint.pt")["counters"]
+    assert status == 0 and 1.2 <= counters["seconds"] < 30 and counters["iter_num"] > 0, err
+
+
+# ---- what goes wrong
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(data, tmp_path):
+    assert run("train_xcoax.py", *arguments(data, tmp_path, "--max-iters", "7"))[0] == 0
+    good = (tmp_path / "last_checkpoint.pt").read_bytes()
+    status, _, err = run("train_xcoax.py", *arguments(data, tmp_path, "--learning-rate", "1e38", "--grad-clip", "0",
+                                                      "--save-interval", "1000", "--eval-interval", "1000"))
+    assert status == 1 and "--learning-rate" in err and "holds update 7, which was good" in err, err
+    assert "Traceback" not in err and (tmp_path / "last_checkpoint.pt").read_bytes() == good
+
+
+def test_a_full_disk_names_the_file_and_leaves_the_old_checkpoint_whole(data, tmp_path):
+    assert run("train_xcoax.py", *arguments(data, tmp_path, "--max-iters", "7"))[0] == 0
+    good = (tmp_path / "last_checkpoint.pt").read_bytes()
+    status, _, err = run("train_xcoax.py", *arguments(data, tmp_path, "--max-iters", "9"),
+                         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)))
+    assert status == 1 and "could not write" in err and "checkpoint.pt" in err and "Traceback" not in err, err
+    assert (tmp_path / "last_checkpoint.pt").read_bytes() == good and not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("break_it, expected", [
+    (lambda data, out: (data / "manifest.json").unlink(), "python preprocess_xcoax.py --data-dir"),
+    (lambda data, out: (data / "tok400.model").unlink(), "No tokenizer at"),
+    (lambda data, out: (data / "train_000000.bin").unlink(), "No shard at"),
+    (lambda data, out: (data / "val_000000.bin").write_bytes(b"PK\x03\x04" * 400), "is not a shard"),
+    (lambda data, out: (out / "last_checkpoint.pt").write_bytes(b"PK\x03\x04 and no more"), "damaged or cut short"),
+], ids=["no shards", "no tokenizer", "a shard is missing", "a foreign shard", "a damaged checkpoint"])
+def test_what_is_missing_or_damaged_is_named_with_the_next_command(tmp_path, break_it, expected):
+    data, out = tmp_path / "data", tmp_path / "out"
+    make_shards(data)
+    out.mkdir()
+    break_it(data, out)
+    status, _, err = run("train_xcoax.py", *arguments(data, out))
+    assert status == 1 and expected in err and str(tmp_path) in err and "Traceback" not in err, err
+
+
+def test_shards_of_another_tokenizer_are_refused(tmp_path):
+    make_shards(tmp_path / "data")
+    make_shards(tmp_path / "other", vocab_size=390)
+    (tmp_path / "data/val_000000.bin").write_bytes((tmp_path / "other/val_000000.bin").read_bytes())
+    status, _, err = run("train_xcoax.py", *arguments(tmp_path / "data", tmp_path / "out"))
+    assert status == 1 and "another tokenizer" in err and "val_000000.bin" in err, err
+
+
+def test_another_shape_over_an_old_run_is_refused_with_the_ways_out(unbroken, data):
+    status, _, err = run("train_xcoax.py", *arguments(data, unbroken, "--n-layer", "3"))
+    assert status == 1 and "n_layer 2 (now 3)" in err and "--no-resume" in err and "--out-dir" in err
+
+
+def test_no_resume_starts_anew(unbroken, data, tmp_path):
+    (tmp_path / "last_checkpoint.pt").write_bytes((unbroken / "last_checkpoint.pt").read_bytes())
+    assert run("train_xcoax.py", *arguments(data, tmp_path, "--no-resume", "--max-iters", "1"))[0] == 0
+    assert checkpoint.load(tmp_path / "last_checkpoint.pt")["counters"]["iter_num"] == 1

@@ -1,0 +1,154 @@
+"""Small texts in many languages and scripts, awkward strings, and the hypothesis strategies that the tests share."""
+
+import random
+import re
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+# Stable everywhere: the same examples at every run, on every machine.
+laws = settings(max_examples=2_000, deadline=None, derandomize=True, database=None)
+
+LANGUAGES = {
+    "english": (
+        "The ferry left at 7:45, a little late. \"Don't worry,\" said Anna, \"it's only 3.5 miles.\"\n\n"
+        "Her mother-in-law had packed 1,200 grams of bread, well-known cheese and two apples; nobody was hungry.\n"
+        "By noon the fog had gone (as always), and they could see the light-house."
+    ),
+    "german": (
+        "„Wo bleibt der Schlüssel?“, fragte die Tür­hüterin. Er lag seit 1987 unter der Fußmatte – naß, aber heil.\n"
+        "Die Straßenbahn kostet 2,80 Euro; wer z.B. am 1. Mai fährt, zahlt nichts.\n\nÜber Öl und Äpfel spricht man später."
+    ),
+    "french": (
+        "« L’été dernier, dit-elle, j’ai planté 25 rosiers… » Qu’est-ce qu’il en reste ? Presque rien !\n"
+        "Aujourd’hui le garçon vend des œufs : 0,30 € la pièce.\nNoël approche, et le cœur n’y est pas."
+    ),
+    "spanish": (
+        "—¿Quién llamó a las 6.30? —preguntó el niño—. ¡No fui yo!\n"
+        "La señora contestó: «Mañana lloverá, según dicen». El camión llevaba 1.500 kilos de piñas."
+    ),
+    "polish": (
+        "„Gdzie jest żółta łódź?” – zapytał Świętosław. Odpłynęła o 5.15, jak co dzień.\n"
+        "W sklepie zostało 12 jabłek i źle zważona mąka. Pójdźmy, zanim zamkną!"
+    ),
+    "russian": (
+        "«Кто взял мой зонт?» — спросил сосед. Никто не ответил: все смотрели на дождь.\n\n"
+        "В 1994 году дом стоил 3,5 тысячи рублей. Где-то внизу кто-то играл на скрипке; ёлка ещё не осыпалась."
+    ),
+    "greek": (
+        "«Πού πάει ο δρόμος;» ρώτησε το παιδί. Κανείς δεν ήξερε, ούτε ο γέρος με τα 2,5 κιλά ψωμί.\n"
+        "Ο ήλιος έδυσε στις 20:15· η θάλασσα ησύχασε. Ας γυρίσουμε, λοιπόν!"
+    ),
+    "arabic": (
+        "قال الصياد: «أين القارب؟» ثم نظر إلى البحر. كان عنده ٣٫٥ كيلو من السمك، أي ما يكفي.\n"
+        "وفي الساعة 6:30 عادَ الوَلَدُ، وهو يضحك! لم يسأله أحدٌ شيئًا."
+    ),
+    "hebrew": (
+        "\"מי לקח את הסולם?\" שאלה השכנה. בשנת 1972 היו כאן 3 בתים ועץ־תות אחד.\n"
+        "צה״ל, ד״ר כהן וגב׳ לוי אכלו יחד. שָׁלוֹם, אמרו כולם!"
+    ),
+    "persian": (
+        "می‌خواهم به کتاب‌خانه بروم، اما نمی‌دانم کجاست. «خانه‌های قدیمی را دیده‌ای؟»\n"
+        "در سال ۱۳۹۹ تنها ۲۵ کتاب مانده بود؛ بچه‌ها آن‌ها را برده‌اند!"
+    ),
+    "hindi": (
+        "\"नाव कहाँ है?\" लड़के ने पूछा। किसी ने उत्तर नहीं दिया, क्योंकि वर्षा हो रही थी।\n"
+        "बाज़ार में २५ आम और 3.5 किलो चावल थे। क्ष और त्र संयुक्त अक्षर हैं; क्‍ष भी!"
+    ),
+    "bengali": (
+        "“নদীটা কোথায়?” মেয়েটি জিজ্ঞেস করল। সকাল ৭টায় নৌকা ছেড়ে গেছে।\n"
+        "বাজারে ১২টি আম ছিল, দাম ৩.৫০ টাকা। চলো, ফিরে যাই!"
+    ),
+    "tamil": (
+        "\"படகு எங்கே?\" என்று சிறுவன் கேட்டான். யாரும் பதில் சொல்லவில்லை; மழை பெய்தது.\n"
+        "சந்தையில் 25 மாம்பழங்கள், 3.5 கிலோ அரிசி இருந்தன. வீட்டிற்குப் போகலாம்!"
+    ),
+    "thai": (
+        "เรือออกตอน 7.45 น. แต่ไม่มีใครรอ “ไปไหนกัน” เด็กถาม\n"
+        "ตลาดมีมะม่วง ๒๕ ลูก ราคา 1,200 บาท กลับบ้านเถอะ!"
+    ),
+    "chinese": (
+        "“船在哪里？”孩子问。没有人回答，因为正在下雨。\n"
+        "市场上有25个芒果，一共3.5公斤。我們回家吧！他用iPhone15拍了一张照片。"
+    ),
+    "japanese": (
+        "「船はどこですか？」と子どもが聞いた。だれも答えなかった。\n"
+        "市場にはリンゴが25個、ｶﾆが3.5キロあった。ラーメンを食べて、家へ帰ろう！々〆ヶ"
+    ),
+    "korean": (
+        "“배는 어디에 있어요?” 아이가 물었다. 아무도 대답하지 않았다.\n"
+        "시장에는 사과가 25개, 쌀이 3.5kg 있었다. 집으로 돌아가자! 각"
+    ),
+    "turkish": (
+        "\"İskele nerede?\" diye sordu çocuk. Saat 7.45'te gemi kalkmıştı; İzmir'in ışıkları sönüktü.\n"
+        "Pazarda 1.200 gram ığdır kayısısı vardı. Şimdi dönelim, öğle oldu!"
+    ),
+    "vietnamese": (
+        "“Con thuyền ở đâu?” đứa bé hỏi. Không ai trả lời, vì trời đang mưa.\n"
+        "Chợ có 25 quả xoài, giá 3.500 đồng một quả. Về nhà thôi, muộn rồi! Tiếng Việt"
+    ),
+    "georgian": (
+        "„სად არის ნავი?“ იკითხა ბავშვმა. 1921 წელს აქ მხოლოდ 3 სახლი იდგა.\n"
+        "ბაზარში 2,5 კილო ვაშლი იყო. წავიდეთ შინ!"
+    ),
+    "amharic": (
+        "«ጀልባው የት ነው?» ልጁ ጠየቀ። ማንም አልመለሰም፤ ዝናብ ነበረ።\n"
+        "በገበያ 25 ማንጎ፣ 3.5 ኪሎ ሩዝ ነበር። ወደ ቤት እንሂድ!"
+    ),
+}
+
+AWKWARD = {
+    "emoji": "A family 👨‍👩‍👧‍👦 waves 👋🏽, 👍🏿👍; flags 🇩🇪🇫🇷 🏴󠁧󠁢󠁳󠁣󠁴󠁿 and 🏳️‍🌈, keycaps 1️⃣ #️⃣ *️⃣, ❤️‍🔥 love️, ☕︎ tea, © ® ™️ 〰️ ㊗️.",
+    "code": "def area(r):\n    # pi * r^2\n    if r < 0:\n\t\treturn None\n    return 3.14159 * r ** 2  # ok?\n\n\nprint(f\"{area(2):.2f}\")\n",
+    "table": "name\tage\tcity\nAda\t36\tLondon\nLin  Wei\t\t北京\n\t\t\n",
+    "crlf": "Dear Sir,\r\n\r\nthe goods arrived on 03-04-2021.\r\nYours, J. O'Neill\r",
+    "links": "See https://www.example.com/a-b_c/?q=1&r=%20x#top, write to a.b-c@mail.example.org, or open C:\\Temp\\x.txt.",
+    "numbers": "3.14 1,000,000.00 -5 +7 1e-9 10% $4.50 €3 1/2 ½ x² H₂O 12:30 2021-05-06 192.168.0.1 v1.2.3 Ⅻ ٣٫١٤",
+    "contractions": "don't can't won't it's I'd they've o'clock rock'n'roll 'twas 'Tis dogs' l’homme aujourd’hui ain’t-it -a- 'b' .c. d..e f--g",
+    "spaces": "   three before,  two between,          ten, and after   \n  \n    \n a  \t b\u00a0c\u2003d\u3000e\u200bf\u2028g\u2029h\x85i ",
+    "controls": "bell\a back\b vt\v ff\f esc\x1b us\x1f fs\x1c del\x7f bom\ufeff rlo\u202e pdf\u202c soft\u00adhyphen",
+    "space mark": "▁ begins, a▁b inside, ▁▁ two, end▁",
+    "nul": "before\0after \0 and \0\0two",
+    "lone surrogates": "high \ud83d low \udc00 swapped \udc00\ud83d word\ud800word",
+    "markers": "a<|im_end|>b <|im_start|><|response|> <|endoftext|> </s> <s> <unk> <0x0A> <|im_end |> <|assistant|>\n<|user|>",
+    "marks": "e\u0301 \u0301 .\u0301 '\u0301' Z\u0351\u032b\u0343\u036a\u0302a\u0334\u0323l\u0322\u0348g\u030ao! \u20e3 \ufe0f\ufe0f a\ufe0f \u093f",
+    "astral": "𝔊𝔬𝔱𝔥𝔦𝔠 𐌲𐌿𐍄 𐤀𐤁 𠀀𠮷野家 𝟘𝟙 𓀀𓂀 𞤀𞤁 🀄🂡 \U0010ffff \U000e0041",
+    "long word": "Donaudampfschifffahrtsgesellschaftskapitän" * 3 + " " + "0123456789" * 20 + " " + "ab-" * 40,
+    "empty": "",
+}
+
+TEXTS = LANGUAGES | AWKWARD
+
+MARKER_PIECES = ["<|im_end|>", "<|im_start|>", "<|instruction|>", "<|response|>", "<|endoftext|>", "<|system|>", "<|user|>",
+                 "<|assistant|>", "<|", "|>", "im_end", "<s>", "</s>", "<unk>", "<pad>", "<0x00>", "<0xE2>"]
+
+# What decides where a text is cut, and what a tokenizer may trip over.
+_SMALL = [*". , ' ’ - _ \" « 。 ( < | \\ /".split(), "\u200d", "\u200c", "\u200b", "\u2060", "\ufe0f", "\ufe0e", "\u20e3", "\u0301",
+          "\u093f", "\u0651", "\u3099", "\u0e33", "\u00ad", "\0", "\u2581", "\x1f", "\x1e", "\x7f", "\x85", "\u2028", "\u00a0",
+          "\u3000", "\ufeff", "\ufffd", "\uffff", "\ud800", "\udbff", "\udc00", "\udfff", "\n", "\n\n", "\r\n", "\r", "\t",
+          *"a Z z ß é İ ж م א क 中 々 か ー カ ｶ 각 ก 0 7 ٣ ② ½ ² Ⅻ ª".split(), "👨", "🏽", "🇩", "☕", "©", "〰", "㊗", "🏴", "\U000e0067",
+          "\U000e007f", "𝔊", "𠀀", "𐌲", "𝟘", "\U0010ffff", "\U000e0100"]
+_SPACES = [" ", " ", " ", "  ", "   ", " " * 7, " " * 40, " " * 130]
+
+
+def _pieces_of_texts():
+    """Words with their neighbours, and slices anywhere, of all the texts above."""
+    whole = "\n".join(TEXTS.values())
+    rng = random.Random(0)
+    starts = [rng.randrange(len(whole)) for _ in range(300)]
+    return sorted(set(re.findall(r"\S+|\s+", whole))) + [whole[start:start + rng.randint(2, 24)] for start in starts]
+
+
+_atoms = st.one_of(
+    st.sampled_from(_SMALL), st.sampled_from(_SMALL), st.sampled_from(_SPACES), st.sampled_from(_pieces_of_texts()),
+    st.sampled_from(MARKER_PIECES), st.integers(0, 0x10FFFF).map(chr), st.integers(0, 0xFFFF).map(chr),
+)
+
+any_text = st.lists(_atoms, max_size=16).map("".join)
+"""Any Python string, lone surrogates and NUL included, rich in what is cut or encoded in a special way."""
+
+basic_text = any_text.map(lambda text: re.sub("[\U00010000-\U0010ffff]", "", text))
+"""The same within the basic plane."""
+
+marker_text = st.lists(st.sampled_from(MARKER_PIECES) | _atoms, max_size=12).map("".join)
+"""Any string with texts of markers and of SentencePiece's own symbols spliced in."""

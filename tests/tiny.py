@@ -1,0 +1,53 @@
+"""A tiny corpus with its shards, and the programs of this project run as a user runs them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from shards import SPLITS, split_of, write_manifest, write_shard
+from tokenizer import Tokenizer, train_tokenizer
+
+ROOT = Path(__file__).parent.parent
+PEOPLE, ANIMALS = ("Ada", "Bo", "Cleo", "Dan", "Eve", "Finn"), ("cat", "dog", "hen", "goat", "mouse", "owl")
+PLACES = ("the barn", "the old mill", "a warm kitchen", "the edge of the wood", "the third field", "an empty boat")
+TEXTS = [f"{person} looked for the {animal} all day. \"Where are you?\" called {person}.\n\nIn the end the {animal} "
+         f"was found in {place}, {number} steps from home, and {person} carried it back."
+         for number, (person, animal, place) in enumerate(
+             ((p, a, q) for p in PEOPLE for a in ANIMALS for q in PLACES), 11)]
+SHAPE = ["--n-layer", "2", "--n-head", "2", "--n-embd", "32", "--block-size", "32", "--batch-size", "4",
+         "--device", "cpu", "--dtype", "float32", "--no-compile", "--warmup-iters", "3", "--learning-rate", "3e-3"]
+
+
+def make_shards(folder, direction="reverse", vocab_size=400):
+    """Tokenizer, shards and manifest of TEXTS in folder; returns the tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = train_tokenizer(TEXTS, vocab_size, direction)
+    tokenizer, chunk = Tokenizer(model), {"next": [0, len(TEXTS)]}
+    (folder / f"tok{vocab_size}.model").write_bytes(model)
+    for split in SPLITS:
+        texts = [text for text in TEXTS if split_of(text, 0.1) == split]
+        ids = np.array([i for text in texts for i in tokenizer.encode_document(text)], dtype=np.uint16)
+        write_shard(folder / f"{split}_000000.bin", ids, tokenizer)
+        chunk[split] = {"file": f"{split}_000000.bin", "documents": len(texts), "tokens": len(ids),
+                        "bytes": sum(len(text.encode()) for text in texts)}
+    write_manifest(folder, {"source": {"dataset": "tiny"}, "direction": direction, "vocab_size": vocab_size,
+                            "tokenizer": f"tok{vocab_size}.model", "tokenizer_sha256": tokenizer.sha256.hex(),
+                            "complete": True, "chunks": [chunk]})
+    return tokenizer
+
+
+def start(script, *arguments, **options):
+    """Start a script of the project with its output on pipes; one thread, so that tests may share two cores."""
+    return subprocess.Popen([sys.executable, str(ROOT / script), *map(str, arguments)], text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env={**os.environ, "OMP_NUM_THREADS": "1"}, **options)
+
+
+def run(script, *arguments, **options):
+    """Run a script to its end: (exit status, standard output, standard error)."""
+    process = start(script, *arguments, **options)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
