@@ -73,9 +73,10 @@ def load(path, kind=None):
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path} holds more than tensors and plain values, so it was not loaded (loading it could run "
                          "a stranger's code). Take a checkpoint that this project wrote.") from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path} is damaged or cut short ({path.stat().st_size:,} bytes): "
-                         f"{str(error).splitlines()[0]}. Copy it again, or delete it and train on.") from error
+    except Exception as error:  # by where the damage lies: RuntimeError, EOFError, OSError, KeyError, UnicodeDecodeError …
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is damaged or cut short ({path.stat().st_size:,} bytes): {why}. "
+                         "Copy it again, or delete it and train on.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this project. Train one:\n    {TRAIN[kind or 'base']}")
     wrong = [name for name, kind_of in FIELDS.items() if not isinstance(content.get(name), kind_of)]

@@ -149,11 +149,12 @@ def wrap_from_end(text, columns):
     for line in reversed(text.split("\n")):
         row = ""
         for word in reversed(re.findall(r"\S+\s*|\s+", line)):
-            for piece in [word] if get_cwidth(word) <= columns else reversed(word):
-                if row and get_cwidth(piece) + get_cwidth(row) > columns:
+            fits = get_cwidth(word) + get_cwidth(row) <= columns
+            for i, c in enumerate([word] if fits else reversed(word)):  # only a word longer than a row is broken
+                if row and not fits and (i == 0 or get_cwidth(c) + get_cwidth(row) > columns):
                     rows.append(row)
                     row = ""
-                row = piece + row
+                row = c + row
         rows.append(row)
     return rows[::-1]
 

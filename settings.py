@@ -1,8 +1,8 @@
 """
 Settings: the defaults of a dataclass, then a file from config/, then flags; the later wins.
 
-A file in config/ is only flags with the dashes taken off: its entries are put before those of the command line, so that
-one parser (tyro) checks names and types of both and suggests the nearest name for a misspelt one.
+A file in config/ is only flags with the dashes taken off: one parser (tyro) reads it and then the command line, checks
+names and types of both and suggests the nearest name for a misspelt one.
 """
 
 import os
@@ -36,10 +36,12 @@ def parse(settings_class, description, args=None, default_file=None):
     """
     args = list(sys.argv[1:] if args is None else args)
     file = args.pop(0) if args and args[0].endswith(".toml") else default_file
-    flags = _flags(file) if file else []
-    if file:  # alone first, under its own name, so that an error says where it stands
-        tyro.cli(settings_class, prog=str(file), args=flags, description=description)
-    return tyro.cli(settings_class, args=flags + args, description=description)
+    if not file:
+        return tyro.cli(settings_class, args=args, description=description)
+    # The file alone first, under its own name, so that an error says where it stands; what it gives are the defaults of
+    # the flags, so that --help shows them.
+    defaults = tyro.cli(settings_class, prog=str(file), args=_flags(file), description=description)
+    return tyro.cli(settings_class, args=args, default=defaults, description=description)
 
 
 def show(settings, **derived):

@@ -105,7 +105,9 @@ def read_manifest(data_dir, what="python preprocess_xcoax.py"):
     """
     path = Path(data_dir) / "manifest.json"
     if not path.is_file():
-        raise FileNotFoundError(f"No training shards in {data_dir}. Make them first:\n    {what} --data-dir {data_dir}")
+        raise FileNotFoundError(f"No training shards in {data_dir}. Make them first:\n    {what} --data-dir {data_dir}\n"
+                                "or, without a network, from the embedded corpus:\n"
+                                f"    {what} --dataset tales --data-dir {data_dir}")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -12,6 +12,7 @@ speaks of the very things the beginning spoke of. plots/README.md explains the n
     story(seed=1, index=99_999)     # any story, without writing those before it
 """
 import json
+import operator
 import os
 import random
 import re
@@ -126,6 +127,9 @@ ONES = """zero one two three four five six seven eight nine ten eleven twelve th
 TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
+SIGNS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv}
+
+
 @cache
 def number(n: int) -> dict:
     """Return the fact of a number below a hundred: its name in letters, its digits."""
@@ -197,7 +201,8 @@ def parse_draw(line: str) -> Draw:
     if found := re.fullmatch(r"(\w+) ([-+*/]) (\w+)", right):
         return Draw(names, "sum", found.groups())
     if "|" in right or "{" in right or " / " in right:
-        return Draw(names, "choice", [[parse(part.strip()) for part in row.split(" / ")] for row in right.split(" | ")])
+        rows = [row.split(" / ") for row in right.split(" | ")]
+        return Draw(names, "choice", [[parse(part.strip()) for part in row] for row in rows])
     if right == "story":
         return Draw(names, "story", None)
     kind, *traits = right.partition(" opposite ")[0].split()
@@ -216,7 +221,7 @@ def draw_facts(draws: list[Draw], rng: random.Random) -> dict[str, dict]:
         elif how == "sum":
             left, sign, right = source
             left, right = (int(facts[x]["digits"] if x in facts else x) for x in (left, right))
-            facts[names[0]] = number({"-": left - right, "+": left + right, "*": left * right, "/": left // right}[sign])
+            facts[names[0]] = number(SIGNS[sign](left, right))
         elif how == "choice":
             for name, tree in zip(names, rng.choice(source), strict=True):
                 facts[name] = {"name": render(tree, facts, rng)}
@@ -256,8 +261,9 @@ def parse_plot(title: str, theme: str, lines: list[str]) -> list[Plot]:
 
 @cache
 def plots() -> list[Plot]:
+    """Return the plots of every story, in an order that does not depend on the file system."""
     files = sorted(path for path in PLOTS.glob("*.txt") if path.stem not in ("world", "questions"))
-    return [plot for path in files for section in sections(path) for plot in parse_plot(section[0], path.stem, section[1])]
+    return [plot for path in files for title, lines in sections(path) for plot in parse_plot(title, path.stem, lines)]
 
 
 @cache
@@ -272,11 +278,11 @@ def questions() -> list[Plot]:
 def write(rng: random.Random) -> Tale:
     plot = rng.choice(plots())
     facts = draw_facts(plot.draws, rng)
-    paragraphs = [
-        " ".join([capital(render(tree, facts, rng)) for fact, value, tree in sentences if not fact or facts[fact]["name"] == value])
-        for sentences in plot.paragraphs
-    ]
-    return Tale(finish("\n\n".join(filter(None, paragraphs))), plot, facts)
+    paragraphs = []
+    for sentences in plot.paragraphs:
+        told = [tree for fact, value, tree in sentences if not fact or facts[fact]["name"] == value]
+        paragraphs.append(" ".join([capital(render(tree, facts, rng)) for tree in told]))
+    return Tale(finish("\n\n".join(paragraphs)), plot, facts)
 
 
 def tale(seed: int, index: int) -> Tale:

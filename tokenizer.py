@@ -138,6 +138,26 @@ class Tokenizer:
             text = " " + text
         return [BOS_ID, *self.encode_text(text)]
 
+    def encode_response(self, response, room=None):
+        """What generation of an instruction starts from: the template up to `<|instruction|>`, put together from ids.
+
+            bos <|im_start|> <|response|> reversed response <|im_end|> <|im_start|> <|instruction|>
+
+        A response is whole, so no space is put before it. With room, the ids are at most that many: a response too long
+        loses its end, the far side from the instruction.
+        Returns (ids, whether the response was shortened).
+        """
+        start, end, instruction, given = (self.marker_ids[f"<|{name}|>"] for name in (
+            "im_start", "im_end", "instruction", "response"))
+        head, tail, ids = [BOS_ID, start, given], [end, start, instruction], self.encode_text(response)
+        keep = len(ids) if room is None else max(0, room - len(head) - len(tail))
+        kept = ids[max(0, len(ids) - keep):] if self.direction == "reverse" else ids[:keep]
+        return head + kept + tail, len(kept) < len(ids)
+
+    def encode_instruction(self, instruction):
+        """What is learned after encode_response: the reversed instruction, `<|im_end|>`, eos; it is never cut."""
+        return [*self.encode_text(instruction), self.marker_ids["<|im_end|>"], EOS_ID]
+
 
 def _sentences(texts, direction):
     """Units of each line of texts joined by the delimiter, cut between units where a line is long."""
@@ -184,6 +204,8 @@ def train_tokenizer(texts, vocab_size, direction="reverse"):
                              f"the largest that fits is --vocab-size {fits[1]}") from error
         if needs := re.search(r"smaller than required_chars\D*(\d+) vs (\d+)", str(error)):
             raise ValueError(f"--vocab-size {vocab_size:,} cannot hold the characters of this corpus; "
-                             f"the smallest that fits is --vocab-size {int(needs[2]) + 1}") from error
+                             f"the smallest that fits is --vocab-size {needs[2]}") from error
+        if "sentences_.empty()" in str(error):
+            raise ValueError("there is no text to train a tokenizer on. Name another corpus with --dataset") from error
         raise
     return model.getvalue()

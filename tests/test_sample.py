@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings as hypothesis_settings
 from hypothesis import strategies as st
 from prompt_toolkit.utils import get_cwidth
 
@@ -46,7 +46,7 @@ def checkpoints(tmp_path_factory):
     for direction, tokenizer in TOKENIZERS.items():
         model = GPT(GPTConfig(block_size=64, vocab_size=tokenizer.vocab_size, n_layer=2, n_head=2, n_embd=32))
         with torch.no_grad():
-            model.norm.weight.mul_(30)
+            model.norm.weight.mul_(10)
             model.wte.weight[:FIRST_BYTE_ID + 256] = -model.wte.weight[FIRST_BYTE_ID + 256:].mean(0)
         paths[direction] = tmp_path_factory.mktemp("out") / f"{direction}.pt"
         checkpoint.save(paths[direction], model, tokenizer, {}, {})
@@ -63,13 +63,16 @@ def run(*args, stdin=b""):
 class Terminal:
     """The sampler in a real terminal: type at it, and wait for what it shows."""
 
-    def __init__(self, path, columns=80):
+    def __init__(self, path):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir(ROOT)
             os.execve(sys.executable, [sys.executable, "sample_xcoax.py", "--model-path", str(path)], ENV)
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.resize(80)
         self.seen = ""
+
+    def resize(self, columns):
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
     def wait(self, pattern, seconds=30):
         """Read until pattern stands in what came since the last wait; return everything up to its end."""
@@ -120,7 +123,7 @@ class Terminal:
 @pytest.fixture(scope="module")
 def shared_terminal(checkpoints):
     terminal = Terminal(checkpoints["reverse"])
-    terminal.wait("Ending: ")
+    terminal.wait("Ending:")
     yield terminal
     terminal.close()
 
@@ -128,7 +131,7 @@ def shared_terminal(checkpoints):
 @pytest.fixture
 def terminal(shared_terminal):
     shared_terminal.command(RESET)
-    shared_terminal.wait("Ending: ")
+    shared_terminal.wait("Ending:")
     return shared_terminal
 
 
@@ -140,25 +143,30 @@ PIPED = ["over the water.", "  two spaces before", "", "he said <|im_end|>", "be
 @pytest.fixture(scope="module")
 def piped(checkpoints):
     """What comes of PIPED and one line that is not UTF-8: (status, list of texts, standard error)."""
-    stdin = "\n".join(PIPED).encode() + b"\n\xff\xfe\nthe last line"
+    stdin = "\n".join(PIPED).encode() + b"\n\xff\xfe\nthe last line\nquit\nnever read"
     status, out, err = run("--model-path", checkpoints["reverse"], "--tokens", 20, stdin=stdin)
     return status, out.removesuffix("\n").split("\n---\n"), err
 
 
+unhurried = hypothesis_settings(deadline=None)  # a busy machine is no failure
+
+
 # Commands
 
+@unhurried
 @given(st.text())
 def test_a_line_with_a_space_before_it_is_never_a_command(text):
     assert read_command(" " + text, Controls()) is None
 
 
-@given(st.floats(0, 100), st.integers(0, 9999), st.none() | st.floats(0.01, 1), st.none() | st.floats(0, 0.99),
-       st.integers(1, 10**6), st.none() | st.integers(0, 2**63 - 1), st.integers(1, 64))
-def test_printed_settings_typed_again_give_the_same_settings(*values):
-    controls = Controls(*values)
+@unhurried
+@given(st.builds(Controls, st.floats(0, 100), st.integers(0, 9999), st.none() | st.floats(0.01, 1), st.none() | st.floats(0, 0.99),
+                 st.integers(1, 10**6), st.none() | st.integers(0, 2**63 - 1), st.integers(1, 64)))
+def test_printed_settings_typed_again_give_the_same_settings(controls):
     assert read_command(str(controls), Controls()) == controls
 
 
+@unhurried
 @given(st.sampled_from(sorted(COMMANDS)), st.text(st.characters(blacklist_categories=("Z", "C"))))
 def test_a_value_is_either_taken_or_answered_with_what_the_command_takes(name, value):
     try:
@@ -193,6 +201,7 @@ def test_zero_and_off_both_switch_top_k_off():
 
 # What is shown
 
+@unhurried
 @given(st.text(st.characters(), max_size=200))
 def test_no_control_character_reaches_the_terminal(text):
     shown = visible(text)
@@ -200,16 +209,18 @@ def test_no_control_character_reaches_the_terminal(text):
     assert re.findall("[\n\t]", shown) == re.findall("[\n\t]", text)
 
 
+@unhurried
 @given(st.text(st.sampled_from("ab \n漢é"), max_size=80), st.integers(2, 12))
 def test_rows_of_growing_text_fit_lose_nothing_and_stay_where_they_are(text, columns):
     rows = wrap_from_end(text, columns)
     assert all(get_cwidth(row) <= columns for row in rows)
     assert "".join(rows) == text.replace("\n", "")
-    if text:
-        assert len(rows) == 1 or wrap_from_end(text[1:], columns)[1 - len(rows):] == rows[1:]
+    before = wrap_from_end(text[1:], columns)  # the space that parts a new word from its row goes with the word
+    assert [row.strip() for row in before[::-1][: len(rows) - 1]] == [row.strip() for row in rows[:0:-1]]
 
 
 @pytest.mark.parametrize("direction", TOKENIZERS)
+@unhurried
 @given(text=st.text(min_size=1), new=st.lists(st.integers(0, 329)))
 def test_the_given_words_stand_unchanged_at_their_side_of_the_text(direction, text, new):
     tokenizer = TOKENIZERS[direction]
@@ -221,8 +232,8 @@ def test_the_given_words_stand_unchanged_at_their_side_of_the_text(direction, te
 
 # Pipes
 
-def test_every_line_of_a_pipe_gets_its_text_which_ends_with_the_line(piped):
-    endings = [line for line in PIPED if line and "=" not in line] + ["three texts"] * 2 + ["the last line"] * 3
+def test_every_line_of_a_pipe_up_to_quit_gets_texts_that_end_with_the_line(piped):
+    endings = [line for line in PIPED[:-1] if line and "=" not in line] + ["three texts"] * 3 + ["the last line"] * 3
     assert len(piped[1]) == len(endings)
     assert all(text.endswith(ending) and len(text) > len(ending) + 5 for text, ending in zip(piped[1], endings))
 
@@ -244,11 +255,10 @@ def test_several_samples_of_one_ending_differ(piped):
     assert len(set(piped[1][-3:])) == 3
 
 
-def test_the_same_seed_gives_the_same_text_with_and_without_a_pipe(checkpoints, terminal):
+def test_the_same_seed_gives_the_same_text_called_once_and_typed(checkpoints, terminal):
     args = "--model-path", checkpoints["reverse"], "--tokens", 20, "--seed", 7
     status, out, err = run(*args, "--prompt", "by the mill.")
     assert status == 0 and out.endswith("by the mill.\n") and "seed=7" in err
-    assert run(*args, stdin=b"by the mill.\n") == (0, out, re.sub("[0-9.]+ s, .* tokens/s", "", err)) or True
     shown = re.sub(r"\x1b\[[\d;?]*\w|\r", "", terminal.ask("by the mill."))
     assert out in shown
 
@@ -282,7 +292,7 @@ def test_ctrl_c_stops_a_text_keeps_it_and_leaves_the_settings(terminal):
 def test_pasted_lines_are_one_ending(terminal):
     terminal.type("\x1b[200~one line,\nanother line\x1b[201~")
     shown = terminal.ask("")
-    assert "\x1b[1mone line,\r\nanother line\x1b[0m\r\n" in shown and shown.count("seed=") == 1
+    assert "\x1b[1mone line,\r\nanother line\x1b[0m\r\n" in shown and shown.count("tokens/s") == 1
 
 
 def test_pasted_control_characters_are_shown_as_pictures(terminal):
@@ -295,7 +305,7 @@ def test_a_bad_command_or_an_empty_line_is_answered_and_changes_nothing(terminal
                          ("n=2 tokens=0", "tokens= takes"), ("", "There is no text here"), ("help", "the likeliest token")]:
         terminal.type(line + "\r")
         terminal.wait(answer)
-        terminal.wait("Ending: ")
+        terminal.wait("Ending:")
     assert RESET in terminal.command("temp=0.8")
 
 
@@ -303,31 +313,26 @@ def test_ctrl_c_at_the_prompt_clears_the_line_only(terminal):
     terminal.type("n=5")
     terminal.wait("n=5")
     terminal.type("\x03")
-    terminal.wait("Ending: ")
+    terminal.wait("Ending:")
     assert RESET in terminal.command("temp=0.8")
 
 
-def test_quit_leaves_a_narrow_terminal_whose_rows_were_never_too_wide(checkpoints):
-    terminal = Terminal(checkpoints["reverse"], columns=40)
-    try:
-        terminal.wait("Ending: ")
-        terminal.command("tokens=200")
-        shown = terminal.ask("the moon came over the water.")
-        drawn = shown[shown.index("\r\n"): shown.rindex("\x1b[J")]
-        rows = [re.sub(r"\x1b\[[\d;?]*\w|\r", "", row) for row in drawn.split("\n")]
-        assert max(map(get_cwidth, rows)) <= 40 and max(map(get_cwidth, rows)) > 30
-        terminal.type("quit\r")
-        assert terminal.status() == 0
-    finally:
-        terminal.close()
+def test_in_a_narrow_terminal_no_row_of_the_growing_text_is_too_wide(terminal):
+    terminal.command("tokens=200")
+    terminal.resize(40)
+    shown = terminal.ask("the moon came.")
+    terminal.resize(80)
+    drawn = shown[shown.index("\n", shown.rindex("Ending:")): shown.rindex("\x1b[J")]
+    rows = [re.sub(r"\x1b\[[\d;?]*\w|\r", "", row) for row in drawn.split("\n")]
+    assert len(rows) > 8 and 30 < max(map(get_cwidth, rows)) < 40
 
 
 def test_a_forward_model_asks_for_a_beginning_and_ctrl_d_leaves(checkpoints):
     terminal = Terminal(checkpoints["forward"])
     try:
-        terminal.wait("Beginning: ")
+        terminal.wait("Beginning:")
         assert re.search(r"\x1b\[1mOne day\x1b\[0m.*\w.*\r\n", terminal.ask("One day"))
-        terminal.wait("Beginning: ")
+        terminal.wait("Beginning:")
         terminal.type("\x04")
         assert terminal.status() == 0
     finally:

@@ -87,8 +87,9 @@ def test_every_paragraph_closes_its_quotation_marks(told):
 
 
 @pytest.mark.parametrize("flaw", [
-    r"[{}\[\]|_]", r"  ", r" [.,!?;:](?! ?\.\.|\.)", r"(?<!\.)[.,!?;]{2}(?!\.)", r"\b[Aa] [aei]", r"\b[Aa]n [^aeiouhAEIOUH]", r"(?m)^[ \t]|[ \t]$|\n\Z",
-    r"(?m)^[a-z]", r"[.!?] [a-z]", r'[a-z]" [A-Z]', r"\b(\w+) \1\b(?<!that that)(?<!had had)(?<!hoo, hoo)",
+    r"[{}\[\]|_]", r"  ", r" [.,!?;:](?! ?\.\.|\.)", r"(?<!\.)[.,!?;]{2}(?!\.)",
+    r"\b[Aa] [aei]", r"\b[Aa]n [^aeiouhAEIOUH]", r"(?m)^[ \t]|[ \t]$|\n\Z", r"(?m)^[a-z]",
+    r"[.!?] [a-z]", r'[a-z]" [A-Z]', r"\b(\w+) \1\b(?<!that that)(?<!had had)(?<!hoo, hoo)",
 ])
 def test_no_text_shows_the_marks_of_its_making(flaw, told, asked):
     texts = [tale.text for tale in told] + [pair[part] for pair in asked for part in ("instruction", "output")]
@@ -102,7 +103,7 @@ def test_no_three_words_open_more_than_a_few_stories_in_a_hundred(told):
 
 @pytest.mark.parametrize("plot", tales.plots(), ids=lambda plot: plot.name)
 def test_every_sentence_has_several_wordings(plot):
-    single = [sentence for paragraph in plot.paragraphs for sentence in paragraph if wordings(sentence.tree) < 2]
+    single = [sentence for paragraph in plot.paragraphs for sentence in paragraph if wordings(sentence.tree) < 3]
     assert single == [] and wordings(plot.labelled["gist"]) >= 2
 
 
@@ -165,10 +166,12 @@ def test_an_answer_seldom_fits_two_different_questions_of_a_hundred(asked):
 
 
 def test_the_command_line_divides_stories_by_the_end_of_text_mark():
-    run = subprocess.run([sys.executable, SCRIPT, "--stories", "3", "--seed", "1"], capture_output=True, text=True, check=True)
+    command = [sys.executable, SCRIPT, "--stories", "3", "--seed", "1"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
     assert run.stdout == f"\n{tales.SEPARATOR}\n".join(tales.story(1, i) for i in range(3)) + "\n"
 
 
 def test_a_closed_pipe_is_no_error():
-    run = subprocess.run(f"'{sys.executable}' '{SCRIPT}' --stories 20000 | head -n 1", shell=True, capture_output=True, text=True)
+    command = f"'{sys.executable}' '{SCRIPT}' --stories 20000 | head -n 1"
+    run = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert run.stderr == "" and run.stdout
