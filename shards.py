@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from tokenizer import DIRECTIONS
 
@@ -131,7 +132,8 @@ def read_split(data_dir, split, tokenizer_sha256=None):
     Raises ValueError where they do not belong together, or not to the tokenizer given by its hash.
     """
     manifest, data_dir = read_manifest(data_dir), Path(data_dir)
-    shards = [read_shard(data_dir / chunk[split]["file"]) for chunk in manifest["chunks"]]
+    shards = [read_shard(data_dir / chunk[split]["file"])
+              for chunk in tqdm(manifest["chunks"], desc=f"checking {split} shards", delay=2)]
     known = tokenizer_sha256 or bytes.fromhex(manifest["tokenizer_sha256"])
     for shard in shards:
         if shard.tokenizer_sha256 != known:
