@@ -55,7 +55,7 @@ def save(path, model, tokenizer, settings, counters, optimizer=None, kind="base"
         try:
             torch.save(_plain(content), file)
         except RuntimeError as error:  # how torch reports that the file system refused
-            raise OSError(None, str(error).splitlines()[0]) from error
+            raise OSError(str(error).splitlines()[0]) from error
 
 
 def load(path, kind=None):

@@ -40,8 +40,8 @@ def atomic_write(path, mode="wb"):
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        raise OSError(error.errno, f"could not write {path} ({error.strerror}); what it held before is untouched. "
-                                   "Make room and run the same command again: it goes on from there.") from error
+        raise OSError(f"could not write {path} ({error.strerror or error}); what it held before is untouched. "
+                      "Make room and run the same command again: it goes on from there.") from error
     finally:
         beside.unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -232,11 +233,18 @@ def test_a_response_stands_between_markers_that_no_text_can_write(response):
     assert ids == [BOS_ID, *marks[:2], *BACKWARD.encode_text(response), *marks[2:]] and not shortened
 
 
-@pytest.mark.parametrize("room", [6, 7, 20, 60])
-def test_a_response_too_long_loses_its_end(room):
-    whole, response = BACKWARD.encode_response(LANGUAGES["english"])[0], LANGUAGES["english"]
-    ids, shortened = BACKWARD.encode_response(response, room)
-    assert shortened and ids == whole[:3] + whole[len(whole) - (room - 3):]
+@fewer
+@given(any_text, st.integers(0, 40))
+def test_a_response_too_long_keeps_as_much_of_its_beginning_as_fits_in_whole_units(response, room):
+    for tokenizer in (BACKWARD, FORWARD):
+        whole, marks = tokenizer.encode_text(response), 6
+        ids, shortened = tokenizer.encode_response(response, room)
+        kept = tokenizer.to_text(ids)
+        assert shortened == (len(whole) > max(0, room - marks)) and response.startswith(kept)
+        assert len(ids) == marks + len(tokenizer.encode_text(kept)) and len(ids) <= max(room, marks)
+        if shortened:
+            following = reading_units(response)[len(reading_units(kept))]
+            assert len(ids) + len(tokenizer.encode_text(following)) > room
 
 
 def test_an_instruction_ends_with_its_marker_and_eos():
