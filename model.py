@@ -183,8 +183,8 @@ class OutputLoss(torch.autograd.Function):
     """Mean cross-entropy of the output layer, in float32, a slice of rows at a time: loss and gradients in one pass.
 
     x is (N, n_embd), weight (vocab_size, n_embd), targets (N,); a target below zero does not count. All logits together
-    would be the largest tensors of the model, written and read many times; a slice of them stays in the processor's cache. For a small model on a CPU, forward and
-    backward together take a fifth less time.
+    would be the largest tensors of the model, written and read many times; a slice of them stays in the processor's
+    cache. For a small model on a CPU, forward and backward together take a fifth less time.
     """
 
     @staticmethod

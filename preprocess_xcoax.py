@@ -28,12 +28,14 @@ from tqdm import tqdm
 
 import settings
 from corpus import MAX_DOCUMENT_BYTES, cut, open_corpus, text_bytes
+from reverse import reading_units
 from shards import SPLITS, atomic_write, read_manifest, split_of, totals, write_manifest, write_shard
 from tokenizer import Tokenizer, train_tokenizer
 
 TASK_BYTES = 500_000      # of text: what a worker is given at a time
 CHUNK_BYTES = 300_000_000  # of text: a chunk of documents as long as books ends here, so that it fits in memory
 SAMPLE_BYTES = 40_000_000
+VARIED_CHARACTERS = 12_000_000
 MOST_WORKERS = 8          # by default: each takes about 100 MB, and one reader cannot feed many more
 
 
@@ -145,7 +147,24 @@ _sample = None  # of the child that trains the tokenizer
 def take_sample(dataset, text_column, seed):
     global _sample
     _sample = open_corpus(dataset, text_column, seed).sample(SAMPLE_BYTES)
+    while len(_sample) > 1 and too_varied(_sample):
+        _sample = _sample[::2]
     return sum(map(text_bytes, _sample)) if any(text.strip() for text in _sample) else 0
+
+
+def too_varied(texts):
+    """Whether the different units of texts come to so many characters that training would take over a gigabyte.
+
+    The trainer needs about 64 bytes for each; English has 3 million in 64 MB, random letters 40 million.
+    """
+    seen, size = set(), 0
+    for text in texts:
+        new = set(reading_units(text)) - seen
+        seen |= new
+        size += sum(map(len, new))
+        if size > VARIED_CHARACTERS:
+            return True
+    return False
 
 
 def train_on_sample(vocab_size, direction):
