@@ -6,19 +6,16 @@ says where a reader is, so that an interrupted one goes on without starting over
 depends on how many are wanted, so that a longer run begins with what a shorter one has read.
 """
 
-import glob
 import itertools
-import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from tqdm import tqdm
 
-from tokenizer import EOS_PIECE
+from readers import expand_paths, no_column, open_parquet, read_json_lines, read_parquet, read_text_file, text_bytes
 
 HUB = {
     "fineweb": {"path": "HuggingFaceFW/fineweb", "name": "sample-100BT", "split": "train"},
@@ -28,13 +25,9 @@ HUB_COLUMNS = {
     "fineweb": ("text", "id", "dump", "url", "date", "file_path", "language", "language_score", "token_count"),
     "tinystories": ("text",),
 }
-SUFFIXES = (".parquet", ".jsonl", ".txt")
 HUB_TIMEOUT = 10             # seconds for the first answer of a hub
 HUB_ROUND = 2500             # documents taken of every file in the first round; see Corpus.span
 BATCH_ROWS = 100             # rows read at a time: FineWeb's long documents must not fill the memory
-BATCH_BYTES = 2**22          # of a Parquet file on disk, which may hold longer ones
-MAX_DOCUMENT_BYTES = 2**20   # a longer "document" (a file without blank lines, say) is cut
-MAX_RECORD_BYTES = 2**26     # a longer line of a .jsonl file is refused: it would not fit in memory, parsed
 TALES_PER_PART = 10_000
 OFFLINE = ("Without the hub, train on the embedded corpus or on files of yours:\n"
            "    python preprocess_xcoax.py --dataset tales\n"
@@ -47,146 +40,8 @@ def hub_arguments(dataset, text_column="text"):
     Raises ValueError for a column that the data set does not have.
     """
     if text_column not in HUB_COLUMNS[dataset]:
-        raise _no_column(text_column, dataset, HUB_COLUMNS[dataset])
+        raise no_column(text_column, dataset, HUB_COLUMNS[dataset])
     return {**HUB[dataset], "streaming": True, "columns": [text_column], "batch_size": BATCH_ROWS}
-
-
-def expand_paths(dataset):
-    """Files named by a comma-separated list of files, folders (searched through) and globs, in sorted order.
-
-    Raises FileNotFoundError or ValueError.
-    """
-    files = []
-    for item in str(dataset).split(","):
-        item = os.path.expanduser(item.strip())
-        if os.path.isdir(item):
-            found = sorted(str(p) for p in Path(item).rglob("*") if p.suffix in SUFFIXES and p.is_file())
-        else:
-            found = [item] if os.path.isfile(item) else sorted(p for p in glob.glob(item, recursive=True)
-                                                               if os.path.isfile(p))
-        if not found:
-            raise FileNotFoundError(
-                f"--dataset {item}: no such file, and no {', '.join(SUFFIXES)} in such a folder. It takes "
-                f"{', '.join(HUB)}, tales, or paths; with no network, try --dataset tales")
-        files += found
-    unknown = [file for file in files if Path(file).suffix not in SUFFIXES]
-    if unknown:
-        raise ValueError(f"{unknown[0]} is of no known kind; known are {', '.join(SUFFIXES)}")
-    return list(dict.fromkeys(files))
-
-
-def _not_utf8(path, position, byte):
-    return ValueError(f"{path} is not UTF-8: byte {position:,} is 0x{byte:02x}. "
-                      f"Convert it: iconv -f latin1 -t utf-8 {path} > converted{Path(path).suffix}")
-
-
-def _no_column(column, source, found):
-    return ValueError(f"{source} has no column {column!r}; it has {', '.join(map(repr, found))}. "
-                      "Name one with --text-column")
-
-
-def _lines(file):
-    """Lines as (bytes, whether it is a whole line); one longer than half a document comes in pieces, cut between
-    characters and never within CRLF."""
-    at_start = True
-    while line := file.readline(MAX_DOCUMENT_BYTES // 2):
-        if not line.endswith(b"\n"):
-            for _ in range(3):  # the longest character has three bytes after its first
-                following = file.peek(1)[:1]
-                if not (following and 0x80 <= following[0] < 0xC0 or line.endswith(b"\r") and following == b"\n"):
-                    break
-                line += file.read(1)
-        ends = line.endswith(b"\n") or not file.peek(1)
-        yield line, at_start and ends
-        at_start = ends
-
-
-def read_text_file(path):
-    """Documents of a text file as {"text": ...}, divided by `<|endoftext|>` lines, else by blank lines.
-
-    Reads a line at a time; a document over MAX_DOCUMENT_BYTES comes in pieces. Newlines around a document and a byte
-    order mark are dropped. Raises ValueError naming file and byte where the file is not UTF-8.
-    """
-    marker = EOS_PIECE.encode()
-    with open(path, "rb") as file:
-        marked = any(whole and line.strip() == marker for line, whole in _lines(file))
-    with open(path, "rb") as file:
-        if file.peek(3)[:3] == b"\xef\xbb\xbf":
-            file.read(3)
-        position, start = file.tell(), 0   # of the next line, and of the piece gathered in lines
-        lines, size, inside = [], 0, False  # inside: a piece of this document has been given
-        for line, whole in itertools.chain(_lines(file), [(None, True)]):
-            at_border = line is None or whole and (line.strip() == marker if marked else not line.strip())
-            if lines and (at_border or size + len(line) > MAX_DOCUMENT_BYTES):
-                data = b"".join(lines)
-                try:
-                    text = data.decode("utf-8").replace("\r\n", "\n")
-                except UnicodeDecodeError as error:
-                    raise _not_utf8(path, start + error.start, data[error.start]) from error
-                text = text if inside else text.lstrip("\n")
-                text = text.rstrip("\n") if at_border else text
-                if text if inside else text.strip():
-                    yield {"text": text}
-                    inside = True
-                lines, size = [], 0
-            if at_border:
-                inside = False
-            else:
-                start = start if lines else position
-                lines.append(line)
-                size += len(line)
-            position += len(line or b"")
-
-
-def read_json_lines(path):
-    """Records of a .jsonl file; raises ValueError naming file and line of what is not a JSON object in UTF-8."""
-    position = 0
-    with open(path, "rb") as file:
-        for number in itertools.count(1):
-            line = file.readline(MAX_RECORD_BYTES + 1)
-            if not line:
-                return
-            if len(line) > MAX_RECORD_BYTES:
-                raise ValueError(f"{path}, line {number:,}: longer than {MAX_RECORD_BYTES:,} bytes. A .jsonl file holds "
-                                 "one record per line; divide this one")
-            if line.strip():
-                try:
-                    record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-                except UnicodeDecodeError as error:
-                    skipped = 3 if number == 1 and line.startswith(b"\xef\xbb\xbf") else 0  # not counted in error.start
-                    at = skipped + error.start
-                    raise _not_utf8(f"{path}, line {number:,},", position + at, line[at]) from error
-                except (ValueError, RecursionError) as error:
-                    raise ValueError(f"{path}, line {number:,}: not valid JSON ({error})") from error
-                if not isinstance(record, dict):
-                    raise ValueError(f"{path}, line {number:,}: expected an object with fields, found {line[:40]!r}")
-                yield record
-            position += len(line)
-
-
-def _open_parquet(path, columns):
-    import pyarrow.parquet
-    try:
-        file = pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20)  # reads pages, not row groups
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a whole Parquet file: {error}. Fetch or copy it again") from error
-    for column in columns:
-        if column not in file.schema_arrow.names:
-            raise _no_column(column, path, file.schema_arrow.names)
-    return file
-
-
-def read_parquet(path, columns):
-    """Records of a Parquet file with these columns, a few at a time however long its row groups are."""
-    import pyarrow
-    file = _open_parquet(path, columns)
-    stored = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-    rows = max(1, min(1000, BATCH_BYTES * file.metadata.num_rows // max(1, stored)))
-    try:
-        for batch in file.iter_batches(rows, columns=columns, use_threads=False):
-            yield from batch.to_pylist()
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is damaged: {error}. Fetch or copy it again") from error
 
 
 def _file_records(path, text_column):
@@ -197,7 +52,7 @@ def _file_records(path, text_column):
     records = read_json_lines(path) if path.endswith(".jsonl") else read_parquet(path, [text_column])
     for number, record in enumerate(records, 1):
         if text_column not in record:
-            raise _no_column(text_column, f"record {number:,} of {path}", record)
+            raise no_column(text_column, f"record {number:,} of {path}", record)
         yield {"text": _checked(record[text_column], text_column, path, number)}
 
 
@@ -291,7 +146,7 @@ class Corpus:
         """Texts of one file, after `skip` of them, at most `rows`."""
         for number, record in enumerate(self._records(file, skip, rows), skip + 1):
             if self.text_column not in record:
-                raise _no_column(self.text_column, self.source["dataset"], record)
+                raise no_column(self.text_column, self.source["dataset"], record)
             yield _checked(record[self.text_column], self.text_column, self.source["dataset"], number)
 
     def _records(self, file, skip, rows):
@@ -335,15 +190,11 @@ class Corpus:
         return kept
 
 
-def text_bytes(text):
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
 def _text_size(path, text_column):
     """Bytes of text in a file, nearly; a Parquet file is looked at, so that a bad one is found before any work."""
     if not path.endswith(".parquet"):
         return os.path.getsize(path)
-    file = _open_parquet(path, [text_column])
+    file = open_parquet(path, [text_column])
     groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
     return sum(group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns)
                if group.column(i).path_in_schema == text_column)
@@ -361,19 +212,8 @@ def open_corpus(dataset, text_column="text", seed=1):
         return Corpus(source, text_column, count, lambda file: stream.shard(num_shards=count, index=file), on_hub=True)
     if dataset == "tales":
         return Corpus({**source, "seed": seed}, "text", sys.maxsize, lambda part: _stream(_tales, seed=seed, part=part))
-    files = expand_paths(dataset)
+    files = expand_paths(dataset, (*HUB, "tales"))
     source["files"] = {file: os.path.getsize(file) for file in files}
     return Corpus(source, "text", len(files),
                   lambda file: _stream(_file_records, path=files[file], text_column=text_column),
                   size=sum(_text_size(file, text_column) for file in files))
-
-
-def cut(text):
-    """The text as documents of at most MAX_DOCUMENT_BYTES characters, cut at a line's end where there is one."""
-    start = 0
-    while len(text) - start > MAX_DOCUMENT_BYTES:
-        middle, end = start + MAX_DOCUMENT_BYTES // 2, start + MAX_DOCUMENT_BYTES
-        end = text.rfind("\n", middle, end) + 1 or end
-        yield text[start:end]
-        start = end
-    yield text[start:]

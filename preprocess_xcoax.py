@@ -10,15 +10,12 @@ of 10,000 documents, and manifest.json. Stopped at any moment, the same command 
 --num-chunks lengthen what is there.
 """
 
-import contextlib
 import multiprocessing
 import os
 import signal
 import sys
-import threading
-import time
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor, process, wait
+from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,10 +24,12 @@ import numpy as np
 from tqdm import tqdm
 
 import settings
-from corpus import MAX_DOCUMENT_BYTES, cut, open_corpus, text_bytes
+from corpus import open_corpus
+from readers import MAX_DOCUMENT_BYTES, cut, text_bytes
 from reverse import reading_units
 from shards import SPLITS, atomic_write, read_manifest, split_of, totals, write_manifest, write_shard
 from tokenizer import Tokenizer, train_tokenizer
+from workers import children, result_of
 
 TASK_BYTES = 500_000      # of text: what a worker is given at a time
 CHUNK_BYTES = 300_000_000  # of text: a chunk of documents as long as books ends here, so that it fits in memory
@@ -99,46 +98,6 @@ def prepare_folder(run, corpus):
             raise ValueError(f"{run.data_dir} holds shards made otherwise ({'; '.join(differing)}). Choose another "
                              "--data-dir, or replace them with --overwrite")
     return {**wanted, "complete": False, "chunks": []}
-
-
-def start_child():
-    """A child ends with its parent, even one killed outright; otherwise it would wait for tasks for ever."""
-    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
-    tqdm.set_lock(threading.RLock())  # its own default would be a semaphore that a child ended early leaves behind
-
-
-@contextlib.contextmanager
-def children(count, initializer=start_child, initargs=()):
-    """A pool of fresh processes, which leave it to the parent to be interrupted.
-
-    Where one has been ended from outside, the program is left at once: Python before 3.12 may then wait for ever.
-    """
-    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=initializer,
-                             initargs=initargs) as executor:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-        try:
-            for _ in range(count):  # a process is started for a task that finds the others busy, and inherits the mask
-                executor.submit(time.sleep, 0.1)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        try:
-            yield executor
-        except process.BrokenProcessPool:
-            print("\nError: a worker process was ended from outside, perhaps for want of memory. Run the same command "
-                  "again, with fewer --num-workers: it goes on after the last whole chunk.", file=sys.stderr, flush=True)
-            os._exit(1)
-        except BaseException:
-            executor.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def result_of(future):
-    """The result of a task; raises BrokenProcessPool where a process has ended, of which the pool may not know."""
-    before = len(multiprocessing.active_children())
-    while not wait([future], timeout=2).done:
-        if len(multiprocessing.active_children()) < before:
-            raise process.BrokenProcessPool
-    return future.result()
 
 
 _sample = None  # of the child that trains the tokenizer
@@ -213,7 +172,6 @@ _tokenizer = None  # of a worker process
 
 def start_worker(model):
     global _tokenizer
-    start_child()
     _tokenizer = Tokenizer(model)
 
 
