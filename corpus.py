@@ -41,8 +41,10 @@ def hub_arguments(dataset, text_column="text"):
     return {**HUB[dataset], "streaming": True, "columns": [text_column], "batch_size": BATCH_ROWS}
 
 
-def expand_paths(dataset):
+def expand_paths(dataset, suffixes=SUFFIXES, names=(*HUB, "tales")):
     """Files named by a comma-separated list of files, folders (searched through) and globs, in sorted order.
+
+    suffixes are the kinds of file wanted, names what else --dataset takes.
 
     Raises FileNotFoundError or ValueError.
     """
@@ -50,18 +52,18 @@ def expand_paths(dataset):
     for item in str(dataset).split(","):
         item = os.path.expanduser(item.strip())
         if os.path.isdir(item):
-            found = sorted(str(p) for p in Path(item).rglob("*") if p.suffix in SUFFIXES and p.is_file())
+            found = sorted(str(p) for p in Path(item).rglob("*") if p.suffix in suffixes and p.is_file())
         else:
             found = [item] if os.path.isfile(item) else sorted(p for p in glob.glob(item, recursive=True)
                                                                if os.path.isfile(p))
         if not found:
             raise FileNotFoundError(
-                f"--dataset {item}: no such file, and no {', '.join(SUFFIXES)} in such a folder. It takes "
-                f"{', '.join(HUB)}, tales, or paths; with no network, try --dataset tales")
+                f"--dataset {item}: no such file, and no {', '.join(suffixes)} in such a folder. It takes "
+                f"{', '.join(names)}, or paths; with no network, try --dataset tales")
         files += found
-    unknown = [file for file in files if Path(file).suffix not in SUFFIXES]
+    unknown = [file for file in files if Path(file).suffix not in suffixes]
     if unknown:
-        raise ValueError(f"{unknown[0]} is of no known kind; known are {', '.join(SUFFIXES)}")
+        raise ValueError(f"{unknown[0]} is of no known kind; known are {', '.join(suffixes)}")
     return list(dict.fromkeys(files))
 
 
@@ -105,6 +107,11 @@ def _lines(file):
 
 def read_json_lines(path):
     """Records of a .jsonl file; raises ValueError naming file and line of what is not a JSON object in UTF-8."""
+    return (record for _, record in numbered_json_lines(path))
+
+
+def numbered_json_lines(path):
+    """(line number, record) of a .jsonl file, as read_json_lines."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
@@ -114,7 +121,7 @@ def read_json_lines(path):
                     raise ValueError(f"{path}, line {number:,}: not valid JSON ({error})") from error
                 if not isinstance(record, dict):
                     raise ValueError(f"{path}, line {number:,}: expected an object with fields, found {line[:40]!r}")
-                yield record
+                yield number, record
 
 
 def _no_column(column, source, found):
@@ -151,21 +158,25 @@ def _tales_part(seed, part):
 
 
 def _open_hub(dataset, text_column):
-    """The data set on the hub, after one short question that finds out whether there is a hub at all.
+    return open_hub(hub_arguments(dataset, text_column),
+                    "train on the embedded corpus or on files of yours:\n"
+                    "    python preprocess_xcoax.py --dataset tales\n"
+                    "    python preprocess_xcoax.py --dataset 'texts/*.txt'      (also .parquet, .jsonl, folders)")
 
-    Raises OSError with what to do instead; without the question, retries would take minutes to say so.
+
+def open_hub(arguments, otherwise):
+    """What datasets.load_dataset gives for arguments, after one short question: is there a hub at all?
+
+    Raises OSError that says what to do otherwise; without the question, retries would take minutes to say so.
     """
     import datasets
     import huggingface_hub
-    arguments = hub_arguments(dataset, text_column)
     try:
         huggingface_hub.HfApi().dataset_info(arguments["path"], timeout=HUB_TIMEOUT)
     except Exception as error:  # many kinds (offline mode, no route, no name, time-out, refused, 5xx), one meaning
         raise OSError(
             f"{arguments['path']} cannot be reached ({type(error).__name__}: {str(error).splitlines()[0][:200]}). "
-            "Without the hub, train on the embedded corpus or on files of yours:\n"
-            "    python preprocess_xcoax.py --dataset tales\n"
-            "    python preprocess_xcoax.py --dataset 'texts/*.txt'      (also .parquet, .jsonl, folders)") from error
+            f"Without the hub, {otherwise}") from error
     return datasets.load_dataset(**arguments)
 
 
