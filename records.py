@@ -33,7 +33,7 @@ def read_records(dataset, seed=1):
         arguments = HUB[known[dataset]]
         stream = open_hub(arguments, "take question/answer pairs about a small world, or files of yours:\n"
                                      "    python preprocess_instruct.py --dataset tales\n"
-                                     "    python preprocess_instruct.py --dataset 'pairs/*.jsonl'   (also .json, .parquet)")
+                                     "    python preprocess_instruct.py --dataset 'pairs/*.jsonl' (or .json, .parquet)")
         for number, record in enumerate(stream, 1):
             yield f"{arguments['path']}, record {number:,}", record
     elif dataset == "tales":
@@ -81,7 +81,7 @@ def read_json(path):
                 if not at_end:
                     continue
                 if expected in ("value", "comma"):
-                    raise ValueError(f"{path}, line {line:,}: not valid JSON (the array that it begins with never ends)")
+                    raise ValueError(f"{path}, line {line:,}: not valid JSON (the array that it begins never ends)")
                 return
             if expected == "start":
                 expected = "value" if text[at] == "[" else "object"
