@@ -1,0 +1,67 @@
+"""
+How many records a second get an instruction: in batches, and one at a time.
+
+    python bench/bench_batch.py out/xcoax_instruct/best_checkpoint.pt responses.jsonl
+    python bench/bench_batch.py out/xcoax_instruct/best_checkpoint.pt responses.jsonl --records 512 --batch-size 128
+
+Draws with the defaults of sample_xcoax_instruct.py, scores included, on the device and in the numbers that it would take.
+One at a time is measured on every k-th record, so that both meet the same lengths.
+"""
+
+import argparse
+import itertools
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+
+import checkpoint
+import records
+from backtranslate import WINDOW, Instructions
+from device import autocast, pick_device, pick_dtype
+from repl import Controls
+
+
+def measure(work, numbered):
+    """(seconds, instruction tokens) for work over numbered records."""
+    started, tokens = time.perf_counter(), 0
+    for first in range(0, len(numbered), WINDOW):
+        for added in work(numbered[first:first + WINDOW], lambda n: None):
+            tokens += len(work.tokenizer.encode_instruction(added.get("instruction", "")))
+    return time.perf_counter() - started, tokens
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="of finetune_xcoax.py")
+    parser.add_argument("input", help="a file of responses: .json, .jsonl, .parquet or .txt")
+    parser.add_argument("--records", type=int, default=256, help="how many to take (default 256)")
+    parser.add_argument("--singly", type=int, default=32, help="how many of them one at a time (default 32)")
+    parser.add_argument("--batch-size", type=int, default=64, help="rows of a batch (default 64)")
+    parser.add_argument("--num-samples", type=int, default=1, help="instructions for each record (default 1)")
+    parser.add_argument("--tokens", type=int, default=200, help="the most tokens of an instruction (default 200)")
+    args = parser.parse_args()
+    device = pick_device("auto")
+    dtype = pick_dtype("auto", device)
+    model, tokenizer = checkpoint.build(checkpoint.load(args.checkpoint, kind="instruct"), device)
+    controls = Controls(tokens=args.tokens, seed=1, n=args.num_samples)
+    numbered = [(number, record) for number, (_, record) in
+                enumerate(itertools.islice(records.read_file(args.input), args.records))]
+    some = numbered[:: max(1, len(numbered) // args.singly)]
+    print(f"{model.num_params():,} weights on {device}, {torch.get_num_threads()} threads, {str(dtype).removeprefix('torch.')}")
+    print(f"{'rows':>6} {'records':>8} {'tokens':>8} {'seconds':>8} {'records/s':>10} {'gain':>6}")
+    single = None
+    for rows, chosen in ((1, some), (args.batch_size, numbered)):
+        work = Instructions(model, tokenizer, controls, None, rows, lambda: autocast(device, dtype))
+        work(chosen[:1], lambda n: None)  # the first call is slower
+        seconds, tokens = measure(work, chosen)
+        rate = len(chosen) / seconds
+        single = single or rate
+        print(f"{rows:>6} {len(chosen):>8} {tokens:>8} {seconds:>8.2f} {rate:>10.2f} {rate / single:>6.1f}")
+
+
+if __name__ == "__main__":
+    main()
