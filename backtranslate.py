@@ -23,7 +23,7 @@ from tokenizer import FIRST_BYTE_ID
 
 STOP_IDS = range(FIRST_BYTE_ID)  # whatever is special ends the instruction: <|im_end|>, eos, and what no turn may hold
 WINDOW = 256                     # records sorted and written together; what a kill can cost
-POSITIONS = 2**15                # of prompts and instructions in one batch, at most: bounds the memory of the cache
+POSITIONS = 2**16                # of prompts and instructions in one batch, at most: bounds the memory of the cache
 DECIMALS = 4                     # of the scores: less than the rounding errors of float32
 
 
@@ -72,7 +72,7 @@ class Instructions:
 
     first_field = "instruction"
 
-    def __init__(self, model, tokenizer, controls, response_field=None, batch_size=64,
+    def __init__(self, model, tokenizer, controls, response_field=None, batch_size=32,
                  context=contextlib.nullcontext):
         self.model, self.tokenizer, self.controls, self.context = model, tokenizer, controls, context
         self.response_field, self.batch_size = response_field, batch_size
@@ -91,10 +91,10 @@ class Instructions:
             except ValueError as error:
                 added[number] = {"error": str(error)}
         advance(len(window) - len(prompts))
-        for batch in self._batches(prompts):
+        for batch in self.batches(prompts):
             with self.context():
-                samples = self._draw({number: prompts[number] for number in batch})
-            best = weigh(self.model, self.tokenizer, [prompts[number] for number in batch], samples)
+                samples = self.draw({number: prompts[number] for number in batch})
+                best = weigh(self.model, self.tokenizer, [prompts[number] for number in batch], samples)
             for number, candidates in zip(batch, best):
                 if candidates:
                     chosen = candidates[0]
@@ -104,7 +104,7 @@ class Instructions:
             advance(len(batch))
         return [added[number] for number, _ in window]
 
-    def _batches(self, prompts):
+    def batches(self, prompts):
         """The numbers of prompts (a dict) in lists, similar lengths together."""
         batch = []
         for number in sorted(prompts, key=lambda number: (len(prompts[number]), number)):
@@ -120,7 +120,7 @@ class Instructions:
     def _limit(self, prompt):
         return instruction_room(self.controls.tokens, self.model.config.block_size, prompt)
 
-    def _draw(self, prompts):
+    def draw(self, prompts):
         """controls.n lists of ids for each of prompts (a dict by number), drawn with numbers that depend on nothing else."""
         n, c = self.controls.n, self.controls
         limits = [self._limit(prompt) for prompt in prompts.values() for _ in range(n)]

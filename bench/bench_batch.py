@@ -9,6 +9,7 @@ One at a time is measured on every k-th record, so that both meet the same lengt
 """
 
 import argparse
+import contextlib
 import itertools
 import sys
 import time
@@ -20,18 +21,33 @@ import torch
 
 import checkpoint
 import records
-from backtranslate import WINDOW, Instructions
+from backtranslate import WINDOW, Instructions, prompt_of, response_of
 from device import autocast, pick_device, pick_dtype
 from repl import Controls
+from score import weigh
 
 
 def measure(work, numbered):
-    """(seconds, instruction tokens) for work over numbered records."""
-    started, tokens = time.perf_counter(), 0
+    """Seconds for writing, seconds for scoring, and the tokens written, over numbered records."""
+    writing = scoring = tokens = 0
+    model, tokenizer, size = work.model, work.tokenizer, work.controls.tokens
     for first in range(0, len(numbered), WINDOW):
-        for added in work(numbered[first:first + WINDOW], lambda n: None):
-            tokens += len(work.tokenizer.encode_instruction(added.get("instruction", "")))
-    return time.perf_counter() - started, tokens
+        started = time.perf_counter()
+        prompts = {}
+        for number, record in numbered[first:first + WINDOW]:
+            with contextlib.suppress(ValueError):
+                prompts[number] = prompt_of(model, tokenizer, response_of(record)[1], size)
+        writing += time.perf_counter() - started
+        for batch in work.batches(prompts):
+            started = time.perf_counter()
+            with work.context():
+                samples = work.draw({number: prompts[number] for number in batch})
+                drawn = time.perf_counter()
+                weigh(model, tokenizer, [prompts[number] for number in batch], samples)
+            writing += drawn - started
+            scoring += time.perf_counter() - drawn
+            tokens += sum(len(row) for rows in samples for row in rows)
+    return writing, scoring, tokens
 
 
 def main():
@@ -40,7 +56,7 @@ def main():
     parser.add_argument("input", help="a file of responses: .json, .jsonl, .parquet or .txt")
     parser.add_argument("--records", type=int, default=256, help="how many to take (default 256)")
     parser.add_argument("--singly", type=int, default=32, help="how many of them one at a time (default 32)")
-    parser.add_argument("--batch-size", type=int, default=64, help="rows of a batch (default 64)")
+    parser.add_argument("--batch-size", type=int, default=32, help="rows of a batch (default 32)")
     parser.add_argument("--num-samples", type=int, default=1, help="instructions for each record (default 1)")
     parser.add_argument("--tokens", type=int, default=200, help="the most tokens of an instruction (default 200)")
     args = parser.parse_args()
@@ -52,15 +68,17 @@ def main():
                 enumerate(itertools.islice(records.read_file(args.input), args.records))]
     some = numbered[:: max(1, len(numbered) // args.singly)]
     print(f"{model.num_params():,} weights on {device}, {torch.get_num_threads()} threads, {str(dtype).removeprefix('torch.')}")
-    print(f"{'rows':>6} {'records':>8} {'tokens':>8} {'seconds':>8} {'records/s':>10} {'gain':>6}")
+    print(f"{'':>6} {'':>8} {'':>8} {'written':>10} {'':>6} {'and scored':>12}")
+    print(f"{'rows':>6} {'records':>8} {'tokens':>8} {'records/s':>10} {'gain':>6} {'records/s':>12} {'gain':>6}")
     single = None
     for rows, chosen in ((1, some), (args.batch_size, numbered)):
         work = Instructions(model, tokenizer, controls, None, rows, lambda: autocast(device, dtype))
-        work(chosen[:1], lambda n: None)  # the first call is slower
-        seconds, tokens = measure(work, chosen)
-        rate = len(chosen) / seconds
-        single = single or rate
-        print(f"{rows:>6} {len(chosen):>8} {tokens:>8} {seconds:>8.2f} {rate:>10.2f} {rate / single:>6.1f}")
+        measure(work, chosen[:2])  # the first calls are slower
+        writing, scoring, tokens = measure(work, chosen)
+        rates = len(chosen) / writing, len(chosen) / (writing + scoring)
+        single = single or rates
+        print(f"{rows:>6} {len(chosen):>8} {tokens:>8} {rates[0]:>10.2f} {rates[0] / single[0]:>6.1f} "
+              f"{rates[1]:>12.2f} {rates[1] / single[1]:>6.1f}")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def test_the_seed_decides_and_samples_of_one_record_differ(model, tmp_path, unbr
     convert(model, unbroken[0], tmp_path / "2.jsonl", Controls(tokens=20, seed=2, n=3))
     assert (tmp_path / "2.jsonl").read_bytes() != unbroken[1].read_bytes()
     work = Instructions(model, TOKENIZER, Controls(tokens=20, seed=1, n=8, temp=2))
-    [rows] = work._draw({0: TOKENIZER.encode_response("The cat")[0]})
+    [rows] = work.draw({0: TOKENIZER.encode_response("The cat")[0]})
     assert len(set(map(tuple, rows))) > 4
 
 
@@ -179,12 +179,12 @@ def test_reading_is_never_more_than_a_window_ahead_of_writing(model, tmp_path, m
 
     def endless(_):
         for number in range(200):
-            ahead.append(number - target.read_bytes().count(b"\n"))
+            ahead.append(number - (target.read_bytes().count(b"\n") if target.exists() else 0))
             yield "", {"output": "The cat is sleeping."}
 
     monkeypatch.setattr(records, "read_file", endless)
     convert(model, write_lines(tmp_path / "in.jsonl", []), target, Controls(tokens=2, seed=1))
-    assert len(ahead) == 200 and max(ahead) < 8
+    assert len(ahead) > 200 and max(ahead) < 8
 
 
 @pytest.mark.parametrize("change", ["first", "last", "fewer", "more fields", "scores", "a text", "a line without end", "copy"])
@@ -221,11 +221,13 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(model, tmp_path, unbroken):
     size = unbroken[1].stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, hard))  # a write beyond it fails as on a full disk
     try:
-        with pytest.raises(OSError, match=r"could not write .*out\.jsonl .* Its first 1\d records are whole; make room"):
+        with pytest.raises(OSError, match=r"could not write .*out\.jsonl .*; make room") as full:
             convert(model, unbroken[0], target)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert 0 < target.stat().st_size <= size // 2
+    assert target.stat().st_size <= size // 2
+    whole = target.read_bytes().count(b"\n")
+    assert f"Its first {whole} records are whole" in str(full.value)
     convert(model, unbroken[0], target)
     assert target.read_bytes() == unbroken[1].read_bytes()
 
@@ -302,7 +304,7 @@ def run(*args, stdin=b""):
 
 
 def test_a_run_killed_twice_ends_with_the_same_file_as_an_unbroken_one(model_path, tmp_path):
-    source = write_lines(tmp_path / "in.jsonl", [{"id": i, "output": PAIRS[i % 24][0] * (1 + i % 4)} for i in range(1500)])
+    source = write_lines(tmp_path / "in.jsonl", [{"id": i, "output": PAIRS[i % 24][0] * (1 + i % 4)} for i in range(1100)])
     args = "--model-path", model_path, "--input", source, "--tokens", 20, "--num-samples", 2, "--device", "cpu", "--output"
     target, size = tmp_path / "killed.jsonl", 0
     for _ in range(2):
@@ -318,7 +320,7 @@ def test_a_run_killed_twice_ends_with_the_same_file_as_an_unbroken_one(model_pat
     assert status == 0 and "were there already" in err
     assert run(*args, tmp_path / "unbroken.jsonl")[0] == 0
     assert target.read_bytes() == (tmp_path / "unbroken.jsonl").read_bytes()
-    assert [line["id"] for line in read_lines(target)] == list(range(1500))
+    assert [line["id"] for line in read_lines(target)] == list(range(1100))
 
 
 # Turns
@@ -345,7 +347,7 @@ def test_every_special_id_ends_the_instruction(marker):
         model.wte.weight.zero_()
         model.wte.weight[prompt[-1], 0], model.wte.weight[first, 0], model.wte.weight[first, 1] = 1, 2, 1
         model.wte.weight[wanted, 0], model.wte.weight[wanted, 1] = 1.5, 9
-    assert work._draw({0: prompt}) == [[[first]]]
+    assert work.draw({0: prompt}) == [[[first]]]
 
 
 # The terminal
