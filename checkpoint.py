@@ -55,7 +55,7 @@ def save(path, model, tokenizer, settings, counters, optimizer=None, kind="base"
         try:
             torch.save(_plain(content), file)
         except RuntimeError as error:  # how torch reports that the file system refused
-            raise OSError(None, str(error).splitlines()[0]) from error
+            raise OSError(str(error).splitlines()[0]) from error
 
 
 def load(path, kind=None):
@@ -93,12 +93,14 @@ def build(content, device="cpu"):
 
     Raises ValueError where its parts do not fit together.
     """
-    tokenizer = Tokenizer(content["tokenizer"])
-    config = GPTConfig(**content["config"])
+    try:
+        tokenizer, config = Tokenizer(content["tokenizer"]), GPTConfig(**content["config"])
+        with torch.device("meta"):  # no time spent on first weights, nor memory on a second copy
+            model = GPT(config)
+        model.load_state_dict(content["model"], assign=True)
+    except (RuntimeError, TypeError) as error:  # RuntimeError comes from SentencePiece and from load_state_dict
+        raise ValueError(f"the parts of this checkpoint do not fit together: {error}") from error
     if tokenizer.vocab_size != config.vocab_size or tokenizer.direction != content["direction"]:
         raise ValueError(f"this checkpoint's tokenizer ({tokenizer.vocab_size:,} pieces, {tokenizer.direction}) is not "
                          f"its model's ({config.vocab_size:,} pieces, {content['direction']})")
-    with torch.device("meta"):  # no time spent on first weights, nor memory on a second copy
-        model = GPT(config)
-    model.load_state_dict(content["model"], assign=True)
     return model.eval().to(device), tokenizer

@@ -1,8 +1,9 @@
 """
 Where documents come from: Hugging Face data sets, files, the embedded tales; all through one streaming loader.
 
-A corpus is a list of parts (the files of a data set) that are read one after the other, a part as a stream of
-documents. A position (part, row) says where a reader is, so that an interrupted one goes on without starting over.
+A corpus is a list of parts that are read one after the other, a part as a stream of documents. A position (part, row)
+says where a reader is, so that an interrupted one goes on without starting over. The order of the documents never
+depends on how many are wanted, so that a longer run begins with what a shorter one has read.
 """
 
 import glob
@@ -10,9 +11,12 @@ import itertools
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from tqdm import tqdm
 
 from tokenizer import EOS_PIECE
 
@@ -26,8 +30,11 @@ HUB_COLUMNS = {
 }
 SUFFIXES = (".parquet", ".jsonl", ".txt")
 HUB_TIMEOUT = 10             # seconds for the first answer of a hub
+HUB_ROUND = 2500             # documents taken of every file in the first round; see Corpus.span
 BATCH_ROWS = 100             # rows read at a time: FineWeb's long documents must not fill the memory
+BATCH_BYTES = 2**22          # of a Parquet file on disk, which may hold longer ones
 MAX_DOCUMENT_BYTES = 2**20   # a longer "document" (a file without blank lines, say) is cut
+MAX_RECORD_BYTES = 2**26     # a longer line of a .jsonl file is refused: it would not fit in memory, parsed
 TALES_PER_PART = 10_000
 
 
@@ -67,61 +74,9 @@ def expand_paths(dataset, suffixes=SUFFIXES, names=(*HUB, "tales")):
     return list(dict.fromkeys(files))
 
 
-def read_text_file(path):
-    """Documents of a text file as {"text": ...}, divided by `<|endoftext|>` lines, else by blank lines.
-
-    Reads a line at a time; a document over MAX_DOCUMENT_BYTES is cut. Raises ValueError naming file and byte where the
-    file is not UTF-8.
-    """
-    marker = EOS_PIECE.encode()
-    with open(path, "rb") as file:
-        marked = any(line.strip() == marker for line in _lines(file))
-    with open(path, "rb") as file:
-        lines, size, start = [], 0, 0
-        for line in itertools.chain(_lines(file), [None]):
-            at_border = line is None or (line.strip() == marker if marked else not line.strip())
-            if lines and (at_border or size + len(line) > MAX_DOCUMENT_BYTES):
-                data = b"".join(lines)
-                try:
-                    text = data.decode("utf-8").replace("\r\n", "\n").strip("\n")
-                except UnicodeDecodeError as error:
-                    raise ValueError(f"{path} is not UTF-8: byte {start + error.start:,} is 0x{data[error.start]:02x}. "
-                                     f"Convert it: iconv -f latin1 -t utf-8 {path} > converted.txt") from error
-                if text.strip():
-                    yield {"text": text}
-                start, lines, size = start + size, [], 0
-            if line is not None and not at_border:
-                lines.append(line)
-                size += len(line)
-            elif line is not None:
-                start += len(line)
-
-
-def _lines(file):
-    """Lines as bytes; one longer than half a document comes in pieces, cut between characters."""
-    while line := file.readline(MAX_DOCUMENT_BYTES // 2):
-        while not line.endswith(b"\n") and (following := file.peek(1)[:1]) and 0x80 <= following[0] < 0xC0:
-            line += file.read(1)
-        yield line
-
-
-def read_json_lines(path):
-    """Records of a .jsonl file; raises ValueError naming file and line of what is not a JSON object in UTF-8."""
-    return (record for _, record in numbered_json_lines(path))
-
-
-def numbered_json_lines(path):
-    """(line number, record) of a .jsonl file, as read_json_lines."""
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                try:
-                    record = json.loads(line)
-                except ValueError as error:  # UnicodeDecodeError is one
-                    raise ValueError(f"{path}, line {number:,}: not valid JSON ({error})") from error
-                if not isinstance(record, dict):
-                    raise ValueError(f"{path}, line {number:,}: expected an object with fields, found {line[:40]!r}")
-                yield number, record
+def _not_utf8(path, position, byte):
+    return ValueError(f"{path} is not UTF-8: byte {position:,} is 0x{byte:02x}. "
+                      f"Convert it: iconv -f latin1 -t utf-8 {path} > converted{Path(path).suffix}")
 
 
 def _no_column(column, source, found):
@@ -129,21 +84,132 @@ def _no_column(column, source, found):
                       "Name one with --text-column")
 
 
-def _file_part(path, text_column):
-    """One file as a streaming data set."""
-    import datasets
-    if not path.endswith(".parquet"):
-        reader = read_json_lines if path.endswith(".jsonl") else read_text_file
-        return datasets.IterableDataset.from_generator(reader, gen_kwargs={"path": path})
+def _lines(file):
+    """Lines as (bytes, whether it is a whole line); one longer than half a document comes in pieces, cut between
+    characters and never within CRLF."""
+    at_start = True
+    while line := file.readline(MAX_DOCUMENT_BYTES // 2):
+        if not line.endswith(b"\n"):
+            for _ in range(3):  # the longest character has three bytes after its first
+                following = file.peek(1)[:1]
+                if not (following and 0x80 <= following[0] < 0xC0 or line.endswith(b"\r") and following == b"\n"):
+                    break
+                line += file.read(1)
+        ends = line.endswith(b"\n") or not file.peek(1)
+        yield line, at_start and ends
+        at_start = ends
+
+
+def read_text_file(path):
+    """Documents of a text file as {"text": ...}, divided by `<|endoftext|>` lines, else by blank lines.
+
+    Reads a line at a time; a document over MAX_DOCUMENT_BYTES comes in pieces. Newlines around a document and a byte
+    order mark are dropped. Raises ValueError naming file and byte where the file is not UTF-8.
+    """
+    marker = EOS_PIECE.encode()
+    with open(path, "rb") as file:
+        marked = any(whole and line.strip() == marker for line, whole in _lines(file))
+    with open(path, "rb") as file:
+        if file.peek(3)[:3] == b"\xef\xbb\xbf":
+            file.read(3)
+        position, start = file.tell(), 0   # of the next line, and of the piece gathered in lines
+        lines, size, inside = [], 0, False  # inside: a piece of this document has been given
+        for line, whole in itertools.chain(_lines(file), [(None, True)]):
+            at_border = line is None or whole and (line.strip() == marker if marked else not line.strip())
+            if lines and (at_border or size + len(line) > MAX_DOCUMENT_BYTES):
+                data = b"".join(lines)
+                try:
+                    text = data.decode("utf-8").replace("\r\n", "\n")
+                except UnicodeDecodeError as error:
+                    raise _not_utf8(path, start + error.start, data[error.start]) from error
+                text = text if inside else text.lstrip("\n")
+                text = text.rstrip("\n") if at_border else text
+                if text if inside else text.strip():
+                    yield {"text": text}
+                    inside = True
+                lines, size = [], 0
+            if at_border:
+                inside = False
+            else:
+                start = start if lines else position
+                lines.append(line)
+                size += len(line)
+            position += len(line or b"")
+
+
+def read_json_lines(path):
+    """Records of a .jsonl file; see numbered_json_lines."""
+    return (record for _, record in numbered_json_lines(path))
+
+
+def numbered_json_lines(path):
+    """(line number, record) of a .jsonl file; raises ValueError naming file and line of what is no JSON object in UTF-8."""
+    position = 0
+    with open(path, "rb") as file:
+        for number in itertools.count(1):
+            line = file.readline(MAX_RECORD_BYTES + 1)
+            if not line:
+                return
+            if len(line) > MAX_RECORD_BYTES:
+                raise ValueError(f"{path}, line {number:,}: longer than {MAX_RECORD_BYTES:,} bytes. A .jsonl file holds "
+                                 "one record per line; divide this one")
+            if line.strip():
+                try:
+                    record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+                except UnicodeDecodeError as error:
+                    skipped = 3 if number == 1 and line.startswith(b"\xef\xbb\xbf") else 0  # not counted in error.start
+                    at = skipped + error.start
+                    raise _not_utf8(f"{path}, line {number:,},", position + at, line[at]) from error
+                except (ValueError, RecursionError) as error:
+                    raise ValueError(f"{path}, line {number:,}: not valid JSON ({error})") from error
+                if not isinstance(record, dict):
+                    raise ValueError(f"{path}, line {number:,}: expected an object with fields, found {line[:40]!r}")
+                yield number, record
+            position += len(line)
+
+
+def _open_parquet(path, columns):
     import pyarrow.parquet
     try:
-        found = pyarrow.parquet.read_schema(path).names
+        file = pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20)  # reads pages, not row groups
     except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a whole Parquet file: {error}") from error
-    if text_column not in found:
-        raise _no_column(text_column, path, found)
-    return datasets.load_dataset("parquet", data_files=[path], split="train", streaming=True, columns=[text_column],
-                                 batch_size=BATCH_ROWS)
+        raise ValueError(f"{path} is not a whole Parquet file: {error}. Fetch or copy it again") from error
+    for column in columns:
+        if column not in file.schema_arrow.names:
+            raise _no_column(column, path, file.schema_arrow.names)
+    return file
+
+
+def read_parquet(path, columns):
+    """Records of a Parquet file with these columns, a few at a time however long its row groups are."""
+    import pyarrow
+    file = _open_parquet(path, columns)
+    stored = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+    rows = max(1, min(1000, BATCH_BYTES * file.metadata.num_rows // max(1, stored)))
+    try:
+        for batch in file.iter_batches(rows, columns=columns, use_threads=False):
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{path} is damaged: {error}. Fetch or copy it again") from error
+
+
+def _file_records(path, text_column):
+    """{"text": ...} of one file; raises ValueError where the column is missing or holds something else than text."""
+    if path.endswith(".txt"):
+        yield from read_text_file(path)
+        return
+    records = read_json_lines(path) if path.endswith(".jsonl") else read_parquet(path, [text_column])
+    for number, record in enumerate(records, 1):
+        if text_column not in record:
+            raise _no_column(text_column, f"record {number:,} of {path}", record)
+        yield {"text": _checked(record[text_column], text_column, path, number)}
+
+
+def _checked(text, text_column, source, number):
+    if text is not None and not isinstance(text, str):
+        raise ValueError(f"column {text_column!r} of {source} holds {type(text).__name__}, not text (row {number:,}). "
+                         "Name another with --text-column")
+    return text or ""
 
 
 def _tales(seed, part):
@@ -152,9 +218,14 @@ def _tales(seed, part):
         yield {"text": tales.story(seed, index)}
 
 
-def _tales_part(seed, part):
+def _stream(generator, **arguments):
     import datasets
-    return datasets.IterableDataset.from_generator(_tales, gen_kwargs={"seed": seed, "part": part})
+    cache = datasets.config.HF_DATASETS_CACHE
+    with tempfile.TemporaryDirectory() as datasets.config.HF_DATASETS_CACHE:  # else a lock file for every part stays there
+        try:
+            return datasets.IterableDataset.from_generator(generator, gen_kwargs=arguments)
+        finally:
+            datasets.config.HF_DATASETS_CACHE = cache
 
 
 def _open_hub(dataset, text_column):
@@ -173,11 +244,13 @@ def open_hub(arguments, otherwise):
     import huggingface_hub
     try:
         huggingface_hub.HfApi().dataset_info(arguments["path"], timeout=HUB_TIMEOUT)
+        return datasets.load_dataset(**arguments)
     except Exception as error:  # many kinds (offline mode, no route, no name, time-out, refused, 5xx), one meaning
-        raise OSError(
-            f"{arguments['path']} cannot be reached ({type(error).__name__}: {str(error).splitlines()[0][:200]}). "
-            f"Without the hub, {otherwise}") from error
-    return datasets.load_dataset(**arguments)
+        raise OSError(f"{arguments['path']} cannot be reached ({_in_short(error)}). Without the hub, {otherwise}") from error
+
+
+def _in_short(error):
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
 @dataclass
@@ -186,59 +259,104 @@ class Corpus:
 
     source: dict
     text_column: str
-    part_count: int
-    open_part: Callable  # part number -> datasets.IterableDataset
-    endless: bool        # far larger than what is wanted: take equally much from every part
+    file_count: int
+    open_file: Callable  # file number -> datasets.IterableDataset
+    size: int | None = None  # bytes of text, nearly; None where only the hub knows
+    on_hub: bool = False  # far larger than what is wanted: take something of every file, then more
 
-    def documents(self, limit, start=(0, 0)):
-        """Yield ((part, row) to go on from, text) for `limit` documents from the very beginning; None means all.
+    def span(self, part):
+        """(file, first row, number of rows or None for all) that a part stands for.
 
-        Raises ValueError where the text column is missing or holds something else than text.
+        Files on disk are read whole, one after the other. Those on a hub are visited in rounds, each taking four times
+        as many rows of every file as the one before: what has been read is always spread over the whole data set, and
+        passing over the rows of earlier rounds costs little. Files next to each other hold pages of the same weeks, so
+        a round goes through them in leaps.
         """
-        share = -(-limit // self.part_count) if self.endless and limit else None
-        for part in range(start[0], self.part_count):
+        if not self.on_hub:
+            return part, 0, None
+        turn, place = divmod(part, self.file_count)
+        leaps = sorted(range(self.file_count), key=lambda file: f"{file:032b}"[::-1])
+        return leaps[place], HUB_ROUND * (4**turn - 1) // 3, HUB_ROUND * 4**turn
+
+    def documents(self, start=(0, 0)):
+        """Yield ((part, row) to go on from, text) for all documents from the position `start`.
+
+        Raises ValueError on bad files, OSError where the hub breaks off.
+        """
+        ended = set()  # files on a hub of which nothing is left
+        for part in itertools.count(start[0]):
+            if len(ended) == self.file_count or not self.on_hub and part >= self.file_count:
+                return
+            file, first, rows = self.span(part)
+            if file in ended:
+                continue
             row = start[1] if part == start[0] else 0
-            stream = self.open_part(part)
-            if row:
-                stream = stream.skip(row)
-            if share is not None:
-                stream = stream.take(max(0, share - row))
-            for batch in stream.iter(BATCH_ROWS):
-                if self.text_column not in batch:
-                    raise _no_column(self.text_column, self.source["dataset"], batch)
-                for text in batch[self.text_column]:
-                    row += 1
-                    if text is not None and not isinstance(text, str):
-                        raise ValueError(f"column {self.text_column!r} of {self.source['dataset']} holds "
-                                         f"{type(text).__name__}, not text (row {row:,} of part {part + 1}). Name "
-                                         "another with --text-column")
-                    yield (part, row), text or ""
+            for text in self._texts(file, first + row, rows and rows - row):
+                row += 1
+                yield (part, row), text
+            if rows and row < rows:
+                ended.add(file)
 
-    def sample(self, size, limit):
-        """A list of texts of `size` to 2 * `size` characters in all (or the whole corpus), spread evenly.
+    def _texts(self, file, skip, rows):
+        """Texts of one file, after `skip` of them, at most `rows`."""
+        for number, record in enumerate(self._records(file, skip, rows), skip + 1):
+            if self.text_column not in record:
+                raise _no_column(self.text_column, self.source["dataset"], record)
+            yield _checked(record[self.text_column], self.text_column, self.source["dataset"], number)
 
-        Of an endless corpus it takes the head of every part. Of any other it reads all that will be used and keeps
-        every k-th document, with k doubling whenever the sample has grown too large.
+    def _records(self, file, skip, rows):
+        try:
+            stream = self.open_file(file)
+            stream = stream.skip(skip) if skip else stream
+            yield from stream if rows is None else stream.take(rows)
+        except Exception as error:  # of many kinds, as in _open_hub
+            if not self.on_hub:
+                raise
+            raise OSError(f"the hub broke off ({_in_short(error)}). The chunks done are kept: run the same command "
+                          "again, and it goes on after them") from error
+
+    def sample(self, size):
+        """A list of texts of `size` to 2 * `size` bytes in all (or the whole corpus), spread evenly.
+
+        On a hub it takes the head of every file, of the tales the first part. Of files it reads all and keeps every
+        k-th document, with k doubling whenever the sample has grown too large.
         """
         kept, total, stride = [], 0, 1
-        if self.endless:
-            for part in range(min(self.part_count, limit)):
+        if self.on_hub or self.size is None:
+            files = range(self.file_count) if self.on_hub else range(1)
+            for file in tqdm(files, desc="reading a sample", unit=" files", dynamic_ncols=True, leave=False, delay=1):
                 taken = 0
-                one = replace(self, part_count=1, open_part=lambda _, part=part: self.open_part(part))
-                for _, text in one.documents(-(-limit // self.part_count)):
+                for text in self._texts(file, 0, None):
                     kept.append(text)
-                    taken += len(text)
-                    if taken * self.part_count >= size:
+                    taken += text_bytes(text)
+                    if taken * len(files) >= size:
                         break
             return kept
-        for number, (_, text) in enumerate(itertools.islice(self.documents(limit), limit)):
-            if number % stride == 0:
-                kept.append(text)
-                total += len(text)
-                if total > 2 * size and len(kept) > 1:
-                    kept, stride = kept[::2], stride * 2
-                    total = sum(map(len, kept))
+        with tqdm(desc="reading a sample", total=self.size, unit="B", unit_scale=True, dynamic_ncols=True, leave=False,
+                  delay=1) as progress:
+            for number, (_, text) in enumerate(self.documents()):
+                progress.update(text_bytes(text))
+                if number % stride == 0:
+                    kept.append(text)
+                    total += text_bytes(text)
+                    if total > 2 * size and len(kept) > 1:
+                        kept, stride = kept[::2], stride * 2
+                        total = sum(map(text_bytes, kept))
         return kept
+
+
+def text_bytes(text):
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def _text_size(path, text_column):
+    """Bytes of text in a file, nearly; a Parquet file is looked at, so that a bad one is found before any work."""
+    if not path.endswith(".parquet"):
+        return os.path.getsize(path)
+    file = _open_parquet(path, [text_column])
+    groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+    return sum(group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns)
+               if group.column(i).path_in_schema == text_column)
 
 
 def open_corpus(dataset, text_column="text", seed=1):
@@ -249,19 +367,23 @@ def open_corpus(dataset, text_column="text", seed=1):
     source = {"dataset": str(dataset), "text_column": text_column}
     if dataset in HUB:
         stream = _open_hub(dataset, text_column)
-        parts = stream.num_shards
-        return Corpus(source, text_column, parts, lambda part: stream.shard(num_shards=parts, index=part), endless=True)
+        count = stream.num_shards
+        return Corpus(source, text_column, count, lambda file: stream.shard(num_shards=count, index=file), on_hub=True)
     if dataset == "tales":
-        return Corpus({**source, "seed": seed}, "text", sys.maxsize, lambda part: _tales_part(seed, part), endless=False)
+        return Corpus({**source, "seed": seed}, "text", sys.maxsize, lambda part: _stream(_tales, seed=seed, part=part))
     files = expand_paths(dataset)
     source["files"] = {file: os.path.getsize(file) for file in files}
-    return Corpus(source, text_column, len(files), lambda part: _file_part(files[part], text_column), endless=False)
+    return Corpus(source, "text", len(files),
+                  lambda file: _stream(_file_records, path=files[file], text_column=text_column),
+                  size=sum(_text_size(file, text_column) for file in files))
 
 
 def cut(text):
     """The text as documents of at most MAX_DOCUMENT_BYTES characters, cut at a line's end where there is one."""
-    while len(text) > MAX_DOCUMENT_BYTES:
-        end = text.rfind("\n", MAX_DOCUMENT_BYTES // 2, MAX_DOCUMENT_BYTES) + 1 or MAX_DOCUMENT_BYTES
-        yield text[:end]
-        text = text[end:]
-    yield text
+    start = 0
+    while len(text) - start > MAX_DOCUMENT_BYTES:
+        middle, end = start + MAX_DOCUMENT_BYTES // 2, start + MAX_DOCUMENT_BYTES
+        end = text.rfind("\n", middle, end) + 1 or end
+        yield text[start:end]
+        start = end
+    yield text[start:]

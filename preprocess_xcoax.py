@@ -10,12 +10,16 @@ of 10,000 documents, and manifest.json. Stopped at any moment, the same command 
 --num-chunks lengthen what is there.
 """
 
-import itertools
+import contextlib
+import multiprocessing
 import os
+import signal
+import sys
+import threading
+import time
 from collections import deque
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, process, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -23,13 +27,16 @@ import numpy as np
 from tqdm import tqdm
 
 import settings
-from corpus import cut, open_corpus
+from corpus import MAX_DOCUMENT_BYTES, cut, open_corpus, text_bytes
+from reverse import reading_units
 from shards import SPLITS, atomic_write, read_manifest, split_of, totals, write_manifest, write_shard
 from tokenizer import Tokenizer, train_tokenizer
 
-CHUNK_DOCUMENTS = 10_000
-TASK_CHARACTERS = 500_000    # what a worker is given at a time
-SAMPLE_CHARACTERS = 40_000_000
+TASK_BYTES = 500_000      # of text: what a worker is given at a time
+CHUNK_BYTES = 300_000_000  # of text: a chunk of documents as long as books ends here, so that it fits in memory
+SAMPLE_BYTES = 40_000_000
+VARIED_CHARACTERS = 12_000_000
+MOST_WORKERS = 8          # by default: each takes about 100 MB, and one reader cannot feed many more
 
 
 @dataclass
@@ -38,13 +45,15 @@ class PreprocessSettings:
 
     dataset: str = "fineweb"
     """fineweb, tinystories (both from the hub), tales (embedded), or paths: .parquet, .jsonl, .txt files, folders and
-    globs, divided by commas."""
+    globs, divided by commas. Documents of a .txt file stand between <|endoftext|> lines, or else between blank lines."""
     text_column: str = "text"
     """Column of a table, or field of a .jsonl record, that holds the text."""
     vocab_size: int = 8888
-    """Pieces of the tokenizer, special ones included."""
+    """Pieces of the tokenizer, special ones included. Where the corpus cannot fill them, the largest that fits is named."""
     num_chunks: int | None = None
-    """Chunks of 10,000 documents to take at most; by default 1000, and 4 of tales."""
+    """Chunks to take at most; by default 1000, and 4 of tales. Raise it later to lengthen what is there."""
+    chunk_documents: int = 10_000
+    """Documents in a chunk (fewer where 300 MB of text are reached before). An interruption loses at most one chunk."""
     data_dir: Path = Path("data/xcoax")
     """Folder to write to."""
     direction: Literal["reverse", "forward"] = "reverse"
@@ -52,16 +61,21 @@ class PreprocessSettings:
     val_fraction: float = 0.01
     """Share of the documents kept for validation, chosen by a hash of their text."""
     num_workers: int | None = None
-    """Processes that tokenize; by default one per processor. The shards do not depend on it."""
+    """Processes that tokenize; by default one per processor, at most 8. The shards do not depend on it."""
     seed: int = 1
     """Which tales are told; the order of any other corpus has no chance in it."""
     overwrite: bool = False
     """Throw away what the folder holds and start anew."""
 
     def __post_init__(self):
-        self.num_chunks = self.num_chunks or (4 if self.dataset == "tales" else 1000)
-        if self.num_chunks < 1 or not 0 < self.val_fraction < 1:
-            raise ValueError("--num-chunks must be at least 1 and --val-fraction between 0 and 1")
+        if self.num_chunks is None:
+            self.num_chunks = 4 if self.dataset == "tales" else 1000
+        if self.num_workers is None:
+            self.num_workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+                                   else os.cpu_count() or 1)
+        if min(self.num_chunks, self.chunk_documents, self.num_workers) < 1 or not 0 < self.val_fraction < 1:
+            raise ValueError("--num-chunks, --chunk-documents and --num-workers must be at least 1, and --val-fraction "
+                             "between 0 and 1")
 
 
 def prepare_folder(run, corpus):
@@ -70,35 +84,128 @@ def prepare_folder(run, corpus):
     Raises ValueError if the folder holds something else.
     """
     wanted = {"source": corpus.source, "direction": run.direction, "val_fraction": run.val_fraction,
-              "tokenizer": f"tok{run.vocab_size}.model", "vocab_size": run.vocab_size}
+              "tokenizer": f"tok{run.vocab_size}.model", "vocab_size": run.vocab_size,
+              "chunk_documents": run.chunk_documents}
     if run.overwrite:  # the manifest first: without it the shards count for nothing
         for path in [run.data_dir / "manifest.json", *run.data_dir.glob("*.bin"), *run.data_dir.glob("tok*.model")]:
             path.unlink(missing_ok=True)
-    if not (run.data_dir / "manifest.json").exists():
-        return {**wanted, "complete": False, "chunks": []}
-    manifest = read_manifest(run.data_dir)
-    differing = [f"{name}: {manifest.get(name)} there, {value} now" for name, value in wanted.items()
-                 if manifest.get(name) != value]
-    if differing:
-        raise ValueError(f"{run.data_dir} holds shards made otherwise ({'; '.join(differing)}). Choose another "
-                         "--data-dir, or replace them with --overwrite")
-    return manifest
+    if (run.data_dir / "manifest.json").exists():
+        manifest = read_manifest(run.data_dir)
+        differing = [f"{name}: {manifest.get(name)} there, {value} now" for name, value in wanted.items()
+                     if manifest.get(name) != value]
+        if not differing:
+            return manifest
+        if manifest.get("chunks"):
+            raise ValueError(f"{run.data_dir} holds shards made otherwise ({'; '.join(differing)}). Choose another "
+                             "--data-dir, or replace them with --overwrite")
+    return {**wanted, "complete": False, "chunks": []}
 
 
-def make_tokenizer(run, corpus, path):
-    """Train the tokenizer on a sample of the corpus, or load the one that an earlier run has written."""
-    if path.exists():
-        return Tokenizer.load(path)
-    print(f"Reading a sample of {corpus.source['dataset']} for the tokenizer …", flush=True)
-    sample = corpus.sample(SAMPLE_CHARACTERS, run.num_chunks * CHUNK_DOCUMENTS)
-    size = sum(map(len, sample))
-    if not any(text.strip() for text in sample):
-        raise ValueError(f"{corpus.source['dataset']} holds no text. Name another corpus, or try --dataset tales")
-    print(f"Training a tokenizer of {run.vocab_size:,} pieces on {size / 1e6:,.1f} million characters …", flush=True)
-    model = train_tokenizer(sample, run.vocab_size, run.direction)
-    with atomic_write(path) as file:
-        file.write(model)
-    return Tokenizer(model)
+def start_child():
+    """A child ends with its parent, even one killed outright; otherwise it would wait for tasks for ever."""
+    threading.Thread(target=lambda: (multiprocessing.parent_process().join(), os._exit(1)), daemon=True).start()
+    tqdm.set_lock(threading.RLock())  # its own default would be a semaphore that a child ended early leaves behind
+
+
+@contextlib.contextmanager
+def children(count, initializer=start_child, initargs=()):
+    """A pool of fresh processes, which leave it to the parent to be interrupted.
+
+    Where one has been ended from outside, the program is left at once: Python before 3.12 may then wait for ever.
+    """
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"), initializer=initializer,
+                             initargs=initargs) as executor:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        try:
+            for _ in range(count):  # a process is started for a task that finds the others busy, and inherits the mask
+                executor.submit(time.sleep, 0.1)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            yield executor
+        except process.BrokenProcessPool:
+            print("\nError: a worker process was ended from outside, perhaps for want of memory. Run the same command "
+                  "again, with fewer --num-workers: it goes on after the last whole chunk.", file=sys.stderr, flush=True)
+            os._exit(1)
+        except BaseException:
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def result_of(future):
+    """The result of a task; raises BrokenProcessPool where a process has ended, of which the pool may not know."""
+    before = len(multiprocessing.active_children())
+    while not wait([future], timeout=2).done:
+        if len(multiprocessing.active_children()) < before:
+            raise process.BrokenProcessPool
+    return future.result()
+
+
+_sample = None  # of the child that trains the tokenizer
+
+
+def take_sample(dataset, text_column, seed):
+    global _sample
+    _sample = open_corpus(dataset, text_column, seed).sample(SAMPLE_BYTES)
+    while len(_sample) > 1 and too_varied(_sample):
+        _sample = _sample[::2]
+    return sum(map(text_bytes, _sample)) if any(text.strip() for text in _sample) else 0
+
+
+def too_varied(texts):
+    """Whether the different units of texts come to so many characters that training would take over a gigabyte.
+
+    The trainer needs about 64 bytes for each; English has 3 million in 64 MB, random letters 40 million.
+    """
+    seen, size = set(), 0
+    for text in texts:
+        new = set(reading_units(text)) - seen
+        seen |= new
+        size += sum(map(len, new))
+        if size > VARIED_CHARACTERS:
+            return True
+    return False
+
+
+def train_on_sample(vocab_size, direction):
+    return train_tokenizer(_sample, vocab_size, direction)
+
+
+def make_tokenizer(run, manifest, path):
+    """Train the tokenizer on a sample of the corpus, or load the one that an earlier run has written.
+
+    The sample is drawn from the whole corpus whatever --num-chunks, so that a run lengthened later equals a long one.
+    A child does it: its memory is given back, and Ctrl-C need not wait for the trainer.
+    """
+    if "tokenizer_sha256" in manifest and path.exists():
+        tokenizer = Tokenizer.load(path)
+    else:
+        print(f"Reading a sample of {run.dataset} for the tokenizer …", flush=True)
+        with children(1) as executor:
+            try:
+                size = result_of(executor.submit(take_sample, run.dataset, run.text_column, run.seed))
+                if not size:
+                    raise ValueError(f"{run.dataset} holds no text. Name another corpus, or try --dataset tales")
+                print(f"Training a tokenizer of {run.vocab_size:,} pieces on {size / 1e6:,.1f} MB …", flush=True)
+                training = executor.submit(train_on_sample, run.vocab_size, run.direction)
+                with tqdm(desc="training the tokenizer", bar_format="{desc}: {elapsed}", leave=False) as progress:
+                    while not wait([training], timeout=1).done:
+                        progress.refresh()
+                tokenizer = Tokenizer(result_of(training))
+            except (KeyboardInterrupt, SystemExit):
+                multiprocessing.active_children()[0].kill()  # the trainer cannot be asked to stop
+                raise
+        if not manifest["chunks"]:
+            with atomic_write(path) as file:
+                file.write(tokenizer.model)
+    if manifest.setdefault("tokenizer_sha256", tokenizer.sha256.hex()) != tokenizer.sha256.hex():
+        raise ValueError(f"{path} is not the tokenizer that the shards in {run.data_dir} were made with. Put that one "
+                         "back, or replace all with --overwrite")
+    if not path.exists():
+        with atomic_write(path) as file:
+            file.write(tokenizer.model)
+    write_manifest(run.data_dir, manifest)
+    return tokenizer
 
 
 _tokenizer = None  # of a worker process
@@ -106,102 +213,146 @@ _tokenizer = None  # of a worker process
 
 def start_worker(model):
     global _tokenizer
+    start_child()
     _tokenizer = Tokenizer(model)
 
 
-def tokenize(texts, val_fraction):
-    """Ids and counts per split of a list of texts: {split: (uint16 array, documents, bytes)}, and how many were cut."""
+def tokenize(pieces, val_fraction):
+    """Token ids and counts of a list of (text, split or None): {split: (uint16 array, documents, bytes)}."""
     ids = {split: [] for split in SPLITS}
     counts = {split: [0, 0] for split in SPLITS}
-    long = 0
-    for text in texts:
-        pieces = [piece for piece in cut(text) if piece]
-        long += len(pieces) > 1
-        split = split_of(text, val_fraction)
-        for piece in pieces:
-            ids[split] += _tokenizer.encode_document(piece)
+    for text, split in pieces:
+        split = split or split_of(text, val_fraction)
+        if text:
+            ids[split] += _tokenizer.encode_document(text)
             counts[split][0] += 1
-            counts[split][1] += len(piece.encode("utf-8", "surrogatepass"))
-    return {split: (np.array(ids[split], dtype=np.uint16), *counts[split]) for split in SPLITS}, long
+            counts[split][1] += text_bytes(text)
+    return {split: (np.array(ids[split], dtype=np.uint16), *counts[split]) for split in SPLITS}
 
 
-def tasks(documents):
-    """Group ((part, row), text) into (position after the last, texts, whether a chunk ends here)."""
-    texts, size = [], 0
-    for number, (position, text) in enumerate(documents, 1):
-        texts.append(text)
-        size += len(text)
-        if size >= TASK_CHARACTERS or number % CHUNK_DOCUMENTS == 0:
-            yield position, texts, number % CHUNK_DOCUMENTS == 0
-            texts, size = [], 0
-    if texts:
-        yield position, texts, False
+@dataclass
+class Task:
+    pieces: list               # (text, split or None), see tokenize
+    chunk_ends: bool = False
+    position: tuple = (0, 0)   # after the last document
+    documents: int = 0
+    cut: int = 0               # documents that were cut
 
 
-def results_in_order(executor, workers, documents, val_fraction):
-    """Tokenize with a few tasks in flight, so that memory stays level; yield (position, result, chunk ends) in order."""
+def tasks(documents, chunk_documents, val_fraction):
+    """Group ((part, row), text) into tasks; where chunks end depends on the documents alone."""
+    task, size, chunk_rows, chunk_size = Task([]), 0, 0, 0
+    for task.position, text in documents:
+        if len(text) > MAX_DOCUMENT_BYTES:  # the pieces of a text stay in one split
+            split, task.cut = split_of(text, val_fraction), task.cut + 1
+            for piece in cut(text):
+                task.pieces.append((piece, split))
+                size += text_bytes(piece)
+                if size >= TASK_BYTES:
+                    yield task
+                    chunk_size += size
+                    task, size = Task([], position=task.position), 0
+        else:
+            task.pieces.append((text, None))
+            size += text_bytes(text)
+        task.documents += 1
+        chunk_rows += 1
+        task.chunk_ends = chunk_rows == chunk_documents or chunk_size + size >= CHUNK_BYTES
+        if size >= TASK_BYTES or task.chunk_ends:
+            yield task
+            chunk_rows, chunk_size = (0, 0) if task.chunk_ends else (chunk_rows, chunk_size + size)
+            task, size = Task([], position=task.position), 0
+    if task.documents or chunk_rows:
+        task.chunk_ends = True
+        yield task
+
+
+def results_in_order(executor, run, documents, chunks):
+    """Tokenize so many chunks with a few tasks in flight, so that memory stays level; yield (task, result) in order."""
     waiting = deque()
-    for position, texts, chunk_ends in tasks(documents):
-        waiting.append((position, executor.submit(tokenize, texts, val_fraction), chunk_ends))
-        if len(waiting) > 2 * workers:
-            position, future, chunk_ends = waiting.popleft()
-            yield position, future.result(), chunk_ends
-    for position, future, chunk_ends in waiting:
-        yield position, future.result(), chunk_ends
+    for task in tasks(documents, run.chunk_documents, run.val_fraction):
+        waiting.append((task, executor.submit(tokenize, task.pieces, run.val_fraction)))
+        task.pieces = None
+        chunks -= task.chunk_ends
+        if not chunks:
+            break
+        if len(waiting) > 2 * run.num_workers:
+            task, future = waiting.popleft()
+            yield task, result_of(future)
+    for task, future in waiting:
+        yield task, result_of(future)
 
 
-def write_chunk(run, manifest, tokenizer, parts, position):
-    """Write the shards of one chunk, then the manifest that makes them count."""
-    chunk = {"next": list(position)}
-    for split in SPLITS:
-        name = f"{split}_{len(manifest['chunks']):06d}.bin"
-        arrays, documents, sizes = zip(*(part[split] for part in parts))
-        ids = np.concatenate(arrays)
-        write_shard(run.data_dir / name, ids, tokenizer)
-        chunk[split] = {"file": name, "documents": sum(documents), "tokens": len(ids), "bytes": sum(sizes)}
-    manifest["chunks"].append(chunk)
+class Chunk:
+    """What the results of one chunk add up to."""
+
+    def __init__(self):
+        self.ids = {split: bytearray() for split in SPLITS}
+        self.counts = {split: np.zeros(2, dtype=np.int64) for split in SPLITS}
+
+    def add(self, result):
+        for split, (ids, *counts) in result.items():
+            self.ids[split] += ids.tobytes()
+            self.counts[split] += counts
+
+    def write(self, run, manifest, tokenizer, position):
+        """Write the shards, then the manifest that makes them count."""
+        chunk = {"next": list(position)}
+        for split in SPLITS:
+            name = f"{split}_{len(manifest['chunks']):06d}.bin"
+            ids = np.frombuffer(self.ids[split], dtype=np.uint16)
+            write_shard(run.data_dir / name, ids, tokenizer)
+            documents, size = self.counts[split].tolist()
+            chunk[split] = {"file": name, "documents": documents, "tokens": len(ids), "bytes": size}
+        manifest["chunks"].append(chunk)
+        write_manifest(run.data_dir, manifest)
+
+
+def make_shards(run, corpus, manifest, tokenizer):
+    """Tokenize and write all chunks that are wanted and not yet there."""
+    done = len(manifest["chunks"])
+    start = tuple(manifest["chunks"][-1]["next"]) if done else (0, 0)
+    size = sum(totals(manifest, split)["bytes"] for split in SPLITS)
+    rows, row_bytes, cut_documents, chunk = 0, 0, 0, Chunk()
+    with (children(run.num_workers, start_worker, (tokenizer.model,)) as executor,
+          tqdm(unit="B", unit_scale=True, desc="tokenizing", initial=size, dynamic_ncols=True) as progress):
+        for task, result in results_in_order(executor, run, corpus.documents(start), run.num_chunks - done):
+            chunk.add(result)
+            added = sum(size for _, _, size in result.values())
+            rows, row_bytes, cut_documents = rows + task.documents, row_bytes + added, cut_documents + task.cut
+            expected = size + row_bytes * run.chunk_documents * (run.num_chunks - done) // max(1, rows)
+            progress.total = max(progress.n, min(expected, corpus.size or expected))
+            progress.update(added)
+            if task.chunk_ends:
+                chunk.write(run, manifest, tokenizer, task.position)
+                chunk = Chunk()
+                progress.set_postfix_str(f"chunk {len(manifest['chunks'])} of at most {run.num_chunks}")
+    manifest["complete"] = len(manifest["chunks"]) < run.num_chunks  # the corpus ended first: no more to be had
     write_manifest(run.data_dir, manifest)
+    if cut_documents:
+        print(f"{cut_documents} documents of over a million characters were cut.")
 
 
 def main():
     run = settings.parse(PreprocessSettings, __doc__)
     settings.show(run)
-    corpus = open_corpus(run.dataset, run.text_column, run.seed)
-    manifest = prepare_folder(run, corpus)
-    done = len(manifest["chunks"])
-    if manifest["complete"] or done >= run.num_chunks:
-        print(f"{run.data_dir} is complete with {done} chunk{'s' * (done != 1)}; --overwrite makes it anew.")
-        return report(run, manifest)
-    tokenizer = make_tokenizer(run, corpus, run.data_dir / manifest["tokenizer"])
-    manifest["tokenizer_sha256"] = tokenizer.sha256.hex()
-    if done:
-        print(f"Going on after chunk {done} of at most {run.num_chunks}.")
-
-    limit = run.num_chunks * CHUNK_DOCUMENTS
-    start = tuple(manifest["chunks"][-1]["next"]) if done else (0, 0)
-    documents = itertools.islice(corpus.documents(limit, start), (run.num_chunks - done) * CHUNK_DOCUMENTS)
-    workers = run.num_workers or os.cpu_count() or 1
-    parts, long, position = [], 0, start
-    with (ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=start_worker,
-                              initargs=(tokenizer.model,)) as executor,
-          tqdm(unit="B", unit_scale=True, desc="tokenizing", dynamic_ncols=True) as progress):
-        for position, (result, cut_here), chunk_ends in results_in_order(executor, workers, documents, run.val_fraction):
-            parts.append(result)
-            long += cut_here
-            progress.update(sum(size for _, _, size in result.values()))
-            if chunk_ends:
-                write_chunk(run, manifest, tokenizer, parts, position)
-                parts = []
-                progress.set_postfix_str(f"chunk {len(manifest['chunks'])} of at most {run.num_chunks}")
-        if parts:
-            write_chunk(run, manifest, tokenizer, parts, position)
-    if not sum(totals(manifest, split)["documents"] for split in SPLITS):
-        raise ValueError(f"{run.dataset} holds no text. Name another corpus, or try --dataset tales")
-    manifest["complete"] = len(manifest["chunks"]) < run.num_chunks  # the corpus ended first: no more to be had
-    write_manifest(run.data_dir, manifest)
-    if long:
-        print(f"{long} documents of over a million characters were cut.")
-    report(run, manifest)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        run.data_dir.mkdir(parents=True, exist_ok=True)
+        corpus = open_corpus(run.dataset, run.text_column, run.seed)
+        manifest = prepare_folder(run, corpus)
+        done = len(manifest["chunks"])
+        if manifest["complete"] or done >= run.num_chunks:
+            print(f"{run.data_dir} is complete with {done} chunk{'s' * (done != 1)}; --overwrite makes it anew.")
+        else:
+            tokenizer = make_tokenizer(run, manifest, run.data_dir / manifest["tokenizer"])
+            if done:
+                print(f"Going on after chunk {done} of at most {run.num_chunks}.")
+            make_shards(run, corpus, manifest, tokenizer)
+        report(run, manifest)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        print(f"\nStopped. Whole chunks are kept in {run.data_dir}; the same command goes on after them.")
+        raise SystemExit(getattr(stop, "code", 130)) from None
 
 
 def report(run, manifest):

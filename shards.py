@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from tokenizer import DIRECTIONS
 
@@ -40,8 +41,8 @@ def atomic_write(path, mode="wb"):
             os.fsync(file.fileno())
         os.replace(beside, path)
     except OSError as error:
-        raise OSError(error.errno, f"could not write {path} ({error.strerror}); what it held before is untouched. "
-                                   "Make room and run the same command again: it goes on from there.") from error
+        raise OSError(f"could not write {path} ({error.strerror or error}); what it held before is untouched. "
+                      "Make room and run the same command again: it goes on from there.") from error
     finally:
         beside.unlink(missing_ok=True)
 
@@ -134,7 +135,8 @@ def read_split(data_dir, split, tokenizer_sha256=None, what=PREPROCESS):
     Raises ValueError where they do not belong together, or not to the tokenizer given by its hash.
     """
     manifest, data_dir = read_manifest(data_dir, what), Path(data_dir)
-    shards = [read_shard(data_dir / chunk[split]["file"], what) for chunk in manifest["chunks"]]
+    shards = [read_shard(data_dir / chunk[split]["file"], what)
+              for chunk in tqdm(manifest["chunks"], desc=f"checking {split} shards", delay=2)]
     known = tokenizer_sha256 or bytes.fromhex(manifest["tokenizer_sha256"])
     for shard in shards:
         if shard.tokenizer_sha256 != known:

@@ -7,8 +7,10 @@ Every token stays inside one unit (see reverse.py), so a text is encoded unit by
 before gives exactly what encoding anew would give.
 """
 
+import bisect
 import hashlib
 import io
+import itertools
 import re
 from pathlib import Path
 
@@ -150,9 +152,14 @@ class Tokenizer:
         start, end, instruction, given = (self.marker_ids[f"<|{name}|>"] for name in (
             "im_start", "im_end", "instruction", "response"))
         head, tail, ids = [BOS_ID, start, given], [end, start, instruction], self.encode_text(response)
-        keep = len(ids) if room is None else max(0, room - len(head) - len(tail))
-        kept = ids[max(0, len(ids) - keep):] if self.direction == "reverse" else ids[:keep]
-        return head + kept + tail, len(kept) < len(ids)
+        free = len(ids) if room is None else max(0, room - len(head) - len(tail))
+        shortened = len(ids) > free
+        if shortened:  # after the last whole unit that fits, so that what is kept is the beginning of the response
+            ends = list(itertools.accumulate(len(self.encode_text(unit)) for unit in reading_units(response)))
+            fitting = bisect.bisect_right(ends, free)
+            size = ends[fitting - 1] if fitting else 0
+            ids = ids[len(ids) - size:] if self.direction == "reverse" else ids[:size]
+        return head + ids + tail, shortened
 
     def encode_instruction(self, instruction):
         """What is learned after encode_response: the reversed instruction, `<|im_end|>`, eos; it is never cut."""

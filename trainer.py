@@ -252,8 +252,7 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
     run = None
     if settings.wandb:
         import wandb
-        run = wandb.init(project="backward-gpt", name=out_dir.name, config=plain_settings, resume="allow",
-                         dir=str(out_dir))
+        run = wandb.init(project="backward-gpt", name=out_dir.name, config=plain_settings, dir=str(out_dir))
 
     def log(**row):
         row = {"iter": counters["iter_num"], "tokens": counters["tokens"], **row}

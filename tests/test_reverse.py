@@ -151,7 +151,8 @@ def test_examples(text, expected):
 
 @pytest.mark.parametrize("word", [
     "don't", "l’homme", "well-known", "mother-in-law", "3.14", "1,000,000.00", "example.com", "O'Neill", "snake_case", "x²",
-    "2021-05-06", "می‌خواهم", "क्‍ष", "शान्ति", "வீட்டிற்குப்", "שָׁלוֹם", "e\u0301te\u0301", "Z\u0351\u032b", "각", "ก็ดี", "𝔊𝔬𝔱𝔥", "Ⅻ",
+    "2021-05-06", "می‌خواهم", "क्‍ष", "शान्ति", "வீட்டிற்குப்",
+    "שָׁלוֹם", "e\u0301te\u0301", "Z\u0351\u032b", "각", "ก็ดี", "𝔊𝔬𝔱𝔥", "Ⅻ",
 ])
 def test_a_word_stays_whole(word):
     assert segments(f"({word} {word})") == ["(", word, " ", word, ")"]
@@ -207,7 +208,8 @@ def test_no_mark_is_parted_from_its_letter_in_the_languages_here(name):
     assert not [char for char in starts if unicodedata.category(char)[0] == "M"]
 
 
-@pytest.mark.parametrize("unit, as_trained", [(" word", "word "), ("word", "word"), (" ", " "), ("   ", "   "), (" \n", "\n ")])
+@pytest.mark.parametrize("unit, as_trained", [
+    (" word", "word "), ("word", "word"), (" ", " "), ("   ", "   "), (" \n", "\n ")])
 def test_a_unit_mirrored_has_its_space_behind_it(unit, as_trained):
     assert mirror(unit) == as_trained
 

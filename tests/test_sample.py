@@ -35,19 +35,19 @@ TEXTS = ["The miller's daughter kept three geese and a grey cat behind the mill.
          "One day a stranger asked for bread; she gave him half a loaf and told him the way to the town.",
          "In the evening the wheel stood still, the geese slept, and the moon came over the water."]
 TOKENIZERS = {direction: Tokenizer(train_tokenizer(TEXTS, 330, direction)) for direction in ("reverse", "forward")}
-RESET = "temp=0.8 top_k=200 top_p=off min_p=off tokens=20 seed=7 n=1"
+RESET = "temp=2.0 top_k=20 top_p=off min_p=off tokens=20 seed=7 n=1"
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """Paths of two untrained models, which write learned pieces only and hardly ever stop by themselves."""
+    """Paths of two untrained models, which write learned pieces only and never stop, if top_k is 20."""
     torch.manual_seed(0)
     paths = {}
     for direction, tokenizer in TOKENIZERS.items():
         model = GPT(GPTConfig(block_size=64, vocab_size=tokenizer.vocab_size, n_layer=2, n_head=2, n_embd=32))
         with torch.no_grad():
             model.norm.weight.mul_(10)
-            model.wte.weight[:FIRST_BYTE_ID + 256] = -model.wte.weight[FIRST_BYTE_ID + 256:].mean(0)
+            model.wte.weight[: FIRST_BYTE_ID + 256] = 0  # never among the 20 likeliest
         paths[direction] = tmp_path_factory.mktemp("out") / f"{direction}.pt"
         checkpoint.save(paths[direction], model, tokenizer, {}, {})
     return paths
@@ -56,7 +56,7 @@ def checkpoints(tmp_path_factory):
 def run(*args, stdin=b""):
     """Run the sampler with pipes; return (status, standard output, standard error)."""
     done = subprocess.run([sys.executable, "sample_xcoax.py", *map(str, args)], input=stdin, capture_output=True, cwd=ROOT,
-                          env=ENV, timeout=60)
+                          env=ENV, timeout=180)
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
@@ -74,7 +74,7 @@ class Terminal:
     def resize(self, columns):
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
-    def wait(self, pattern, seconds=30):
+    def wait(self, pattern, seconds=120):
         """Read until pattern stands in what came since the last wait; return everything up to its end."""
         deadline, data = time.monotonic() + seconds, self.seen.encode()
         while not (found := re.search(pattern, data.decode(errors="ignore"))):
@@ -102,7 +102,7 @@ class Terminal:
 
     def status(self):
         """The exit status, once the program has left."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while (done := os.waitpid(self.pid, os.WNOHANG))[0] == 0:
             assert time.monotonic() < deadline, "the program does not leave"
             if select.select([self.fd], [], [], 0.05)[0]:
@@ -144,7 +144,8 @@ PIPED = ["over the water.", "  two spaces before", "", "he said <|im_end|>", "be
 def piped(checkpoints):
     """What comes of PIPED and one line that is not UTF-8: (status, list of texts, standard error)."""
     stdin = "\n".join(PIPED).encode() + b"\n\xff\xfe\nthe last line\nquit\nnever read"
-    status, out, err = run("--model-path", checkpoints["reverse"], "--tokens", 20, stdin=stdin)
+    status, out, err = run("--model-path", checkpoints["reverse"], "--tokens", 20, "--top-k", 20, "--temperature", 2, "--seed", 7,
+                           stdin=stdin)
     return status, out.removesuffix("\n").split("\n---\n"), err
 
 
@@ -160,7 +161,7 @@ def test_a_line_with_a_space_before_it_is_never_a_command(text):
 
 
 @unhurried
-@given(st.builds(Controls, st.floats(0, 100), st.integers(0, 9999), st.none() | st.floats(0.01, 1), st.none() | st.floats(0, 0.99),
+@given(st.builds(Controls, st.floats(0, 9), st.integers(0, 9999), st.none() | st.floats(0.01, 1), st.none() | st.floats(0, 0.99),
                  st.integers(1, 10**6), st.none() | st.integers(0, 2**63 - 1), st.integers(1, 64)))
 def test_printed_settings_typed_again_give_the_same_settings(controls):
     assert read_command(str(controls), Controls()) == controls
@@ -215,8 +216,8 @@ def test_rows_of_growing_text_fit_lose_nothing_and_stay_where_they_are(text, col
     rows = wrap_from_end(text, columns)
     assert all(get_cwidth(row) <= columns for row in rows)
     assert "".join(rows) == text.replace("\n", "")
-    before = wrap_from_end(text[1:], columns)  # the space that parts a new word from its row goes with the word
-    assert [row.strip() for row in before[::-1][: len(rows) - 1]] == [row.strip() for row in rows[:0:-1]]
+    stay = wrap_from_end(text[1:], columns)[1:]  # all but the first row, whose leading space may go with a new word
+    assert [row.strip() for row in rows[len(rows) - len(stay):]] == [row.strip() for row in stay]
 
 
 @pytest.mark.parametrize("direction", TOKENIZERS)
@@ -256,7 +257,7 @@ def test_several_samples_of_one_ending_differ(piped):
 
 
 def test_the_same_seed_gives_the_same_text_called_once_and_typed(checkpoints, terminal):
-    args = "--model-path", checkpoints["reverse"], "--tokens", 20, "--seed", 7
+    args = "--model-path", checkpoints["reverse"], "--tokens", 20, "--top-k", 20, "--temperature", 2, "--seed", 7
     status, out, err = run(*args, "--prompt", "by the mill.")
     assert status == 0 and out.endswith("by the mill.\n") and "seed=7" in err
     shown = re.sub(r"\x1b\[[\d;?]*\w|\r", "", terminal.ask("by the mill."))
@@ -306,7 +307,7 @@ def test_a_bad_command_or_an_empty_line_is_answered_and_changes_nothing(terminal
         terminal.type(line + "\r")
         terminal.wait(answer)
         terminal.wait("Ending:")
-    assert RESET in terminal.command("temp=0.8")
+    assert RESET in terminal.command("temp=2.0")
 
 
 def test_ctrl_c_at_the_prompt_clears_the_line_only(terminal):
@@ -314,7 +315,7 @@ def test_ctrl_c_at_the_prompt_clears_the_line_only(terminal):
     terminal.wait("n=5")
     terminal.type("\x03")
     terminal.wait("Ending:")
-    assert RESET in terminal.command("temp=0.8")
+    assert RESET in terminal.command("temp=2.0")
 
 
 def test_in_a_narrow_terminal_no_row_of_the_growing_text_is_too_wide(terminal):
@@ -323,7 +324,7 @@ def test_in_a_narrow_terminal_no_row_of_the_growing_text_is_too_wide(terminal):
     shown = terminal.ask("the moon came.")
     terminal.resize(80)
     drawn = shown[shown.index("\n", shown.rindex("Ending:")): shown.rindex("\x1b[J")]
-    rows = [re.sub(r"\x1b\[[\d;?]*\w|\r", "", row) for row in drawn.split("\n")]
+    rows = [re.sub(r"\x1b\[[\d;?]*\w|\n", "", row) for row in drawn.split("\r")]
     assert len(rows) > 8 and 30 < max(map(get_cwidth, rows)) < 40
 
 
@@ -375,7 +376,7 @@ def test_a_checkpoint_cut_short_is_named(checkpoints, tmp_path, monkeypatch, qui
 
 
 @pytest.mark.parametrize("write", [lambda thing, path: torch.save(thing, path),
-                                   lambda thing, path: path.write_bytes(pickle.dumps(thing))])
+                                   lambda thing, path: path.write_bytes(pickle.dumps(thing, protocol=2))])
 def test_pickled_code_is_refused_and_not_run(tmp_path, monkeypatch, quiet, write):
     monkeypatch.chdir(tmp_path)
     write({"model": Stranger()}, tmp_path / "evil.pt")

@@ -124,13 +124,13 @@ MARKER_PIECES = ["<|im_end|>", "<|im_start|>", "<|instruction|>", "<|response|>"
                  "<|assistant|>", "<|", "|>", "im_end", "<s>", "</s>", "<unk>", "<pad>", "<0x00>", "<0xE2>"]
 
 # What decides where a text is cut, and what a tokenizer may trip over.
-_SMALL = [*". , ' ’ - _ \" « 。 ( < | \\ /".split(), "\u200d", "\u200c", "\u200b", "\u2060", "\ufe0f", "\ufe0e", "\u20e3", "\u0301",
+_SMALL = [*". , ' ’ - _ \" « 。 ( < | \\ /".split(),
+          "\u200d", "\u200c", "\u200b", "\u2060", "\ufe0f", "\ufe0e", "\u20e3", "\u0301",
           "\u093f", "\u0651", "\u3099", "\u0e33", "\u00ad", "\0", "\u2581", "\x1f", "\x1e", "\x7f", "\x85", "\u2028", "\u00a0",
           "\u3000", "\ufeff", "\ufffd", "\uffff", "\ud800", "\udbff", "\udc00", "\udfff", "\n", "\n\n", "\r\n", "\r", "\t",
           *"a Z z ß é İ ж م א क 中 々 か ー カ ｶ 각 ก 0 7 ٣ ② ½ ² Ⅻ ª".split(), "👨", "🏽", "🇩", "☕", "©", "〰", "㊗", "🏴", "\U000e0067",
           "\U000e007f", "𝔊", "𠀀", "𐌲", "𝟘", "\U0010ffff", "\U000e0100"]
 _SPACES = [" ", " ", " ", "  ", "   ", " " * 7, " " * 40, " " * 130]
-
 
 
 def _words_and_slices():
@@ -141,8 +141,18 @@ def _words_and_slices():
             + [chr(rng.randrange(rng.choice((0x3000, 0x10000, 0x110000)))) for _ in range(300)])
 
 
+# What the rules of reverse.py are about, one beside the other in every order.
+_EDGES = "a1_é中.,'’- \n(\u200c\u200d\ufe0f\u20e3\u0301👨🏽🇩☕ก"
+
+
+def _edge_cases():
+    rng = random.Random(1)
+    return ["".join(rng.choices(_EDGES, k=rng.randint(2, 8))) for _ in range(1000)]
+
+
 _small, _large = st.sampled_from(_SMALL + _SPACES), st.sampled_from(_words_and_slices())
-_atoms = st.one_of(_small, _small, _large, st.sampled_from(MARKER_PIECES), st.integers(0, 0x10FFFF).map(chr))
+_atoms = st.one_of(_small, _large, st.sampled_from(_edge_cases()), st.sampled_from(MARKER_PIECES),
+                   st.integers(0, 0x10FFFF).map(chr))
 
 any_text = st.lists(_atoms, max_size=12).map("".join)
 """Any Python string, lone surrogates and NUL included, rich in what is cut or encoded in a special way."""

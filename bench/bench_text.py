@@ -1,0 +1,119 @@
+"""
+How fast text is cut, reversed and tokenized on one core.
+
+    python bench/bench_text.py texts.parquet
+    python bench/bench_text.py a.txt b.txt --megabytes 5 --tokenizer data/xcoax/tok8888.model
+
+Reads .parquet files (column --text-column) and text files (documents divided by blank lines). A rate is megabytes of
+UTF-8 of the original text per second, the best of --rounds. "Cold" begins with an empty cache of units, "warm" with all
+units of the text in it. Without --tokenizer one is trained on the text itself.
+"""
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import settings
+from reverse import reverse, segments, units
+from tokenizer import Tokenizer, train_tokenizer
+
+
+@dataclass
+class BenchSettings:
+    paths: tyro.conf.Positional[tuple[Path, ...]]
+    """.parquet and text files."""
+    megabytes: float = 10.0
+    """Megabytes of text to take of each file."""
+    text_column: str = "text"
+    """Column of a Parquet file that holds the text."""
+    tokenizer: Path | None = None
+    """A .model file; None trains one on the text."""
+    vocab_size: int = 8888
+    """Pieces of the tokenizer that is trained."""
+    rounds: int = 3
+    """Runs of each measurement; the fastest counts."""
+
+
+def documents(path, text_column):
+    """The documents of a file, one after the other."""
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+        file = pyarrow.parquet.ParquetFile(path)
+        if text_column not in file.schema_arrow.names:
+            found = ", ".join(file.schema_arrow.names)
+            raise ValueError(f"{path} has no column {text_column!r}; --text-column takes {found}")
+        for batch in file.iter_batches(columns=[text_column], batch_size=256):
+            yield from filter(None, batch.column(0).to_pylist())
+    else:
+        with open(path, encoding="utf-8", newline="") as file:
+            lines = []
+            for line in file:
+                lines.append(line)
+                if not line.strip():
+                    yield "".join(lines)
+                    lines = []
+            yield "".join(lines)
+
+
+def read(run, path):
+    """Documents from the beginning of a file, and how many megabytes they are."""
+    texts, size = [], 0
+    for text in documents(path, run.text_column):
+        if size >= run.megabytes * 1e6:
+            break
+        texts.append(text)
+        size += len(text.encode("utf-8", "surrogatepass"))
+    if not size:
+        raise ValueError(f"{path} holds no text")
+    return texts, size / 1e6
+
+
+def import_seconds(module):
+    """How long a fresh interpreter takes to import a module, beyond starting."""
+    code = f"import time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
+    return float(subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+def seconds(function, texts, rounds, prepare=lambda: None):
+    """The shortest time that function takes for all texts."""
+    taken = []
+    for _ in range(rounds):
+        prepare()
+        start = time.perf_counter()
+        for text in texts:
+            function(text)
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def main():
+    run = tyro.cli(BenchSettings, description=__doc__)
+    if not run.paths or run.rounds < 1:
+        raise ValueError("name at least one file, and at least one round: python bench/bench_text.py texts.parquet")
+    corpus = {path: read(run, path) for path in run.paths}
+    if run.tokenizer:
+        tokenizer = Tokenizer.load(run.tokenizer)
+    else:
+        tokenizer = Tokenizer(train_tokenizer((text for texts, _ in corpus.values() for text in texts), run.vocab_size))
+    took = min(import_seconds("reverse") for _ in range(run.rounds))
+    print(f"import reverse {1000 * took:.0f} ms; {tokenizer.vocab_size:,} pieces; rates in MB/s\n")
+    columns = ("segments", "reverse", "units", "encode cold", "encode warm", "bytes/token", "MB")
+    width = max(len(path.name) for path in run.paths)
+    print(" " * width, *(f"{name:>11}" for name in columns))
+    for path, (texts, size) in corpus.items():
+        rates = [size / seconds(function, texts, run.rounds) for function in (segments, reverse, units)]
+        rates.append(size / seconds(tokenizer.encode_text, texts, run.rounds, prepare=tokenizer._cache.clear))
+        rates.append(size / seconds(tokenizer.encode_text, texts, run.rounds))
+        tokens = sum(len(tokenizer.encode_text(text)) for text in texts)
+        print(f"{path.name:<{width}}", *(f"{rate:>11.1f}" for rate in rates), f"{1e6 * size / tokens:>11.2f} {size:>11.1f}")
+
+
+if __name__ == "__main__":
+    settings.run(main)

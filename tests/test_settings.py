@@ -1,0 +1,248 @@
+"""What settings promise: defaults, then a file, then flags; a wrong name or type is an error wherever it stands."""
+
+import dataclasses
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import settings
+from device import autocast, pick_device, pick_dtype
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass
+class Example:
+    """Settings of every type that the scripts use."""
+
+    learning_rate: float = 1e-3
+    """Step size."""
+    max_iters: int = 10
+    compile: bool = False
+    data_dir: Path = Path("data/xcoax")
+    dataset: str = "tales"
+    seed: int | None = None
+
+
+@pytest.fixture(autouse=True)
+def inside(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def parse(*args, file=None, **kwargs):
+    """Parse flags, with a file run.toml of this content before them."""
+    if file is not None:
+        Path("run.toml").write_text(file, encoding="utf-8")
+        args = ("run.toml", *args)
+    return settings.parse(Example, "An example.", args, **kwargs)
+
+
+def complaint(capsys, *args, **kwargs):
+    """What is printed before the program ends with an error."""
+    with pytest.raises(SystemExit) as error:
+        parse(*args, **kwargs)
+    assert error.value.code not in (0, None)
+    printed = capsys.readouterr()
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", f"{error.value.code} {printed.out} {printed.err}").split())
+
+
+# ---- which value wins
+
+
+def test_without_file_and_flags_the_defaults_hold():
+    assert parse() == Example()
+
+
+def test_entries_of_a_file_override_defaults():
+    assert parse(file="max_iters = 1_000\ndataset = 'my texts'") == Example(max_iters=1000, dataset="my texts")
+
+
+def test_flags_override_the_file():
+    assert parse("--max-iters", "7", file="max_iters = 5\nlearning_rate = 1") == Example(max_iters=7, learning_rate=1.0)
+
+
+def test_a_default_file_is_read_when_none_is_named():
+    Path("default.toml").write_text("max_iters = 5")
+    assert parse(default_file=Path("default.toml")) == Example(max_iters=5)
+
+
+def test_a_file_named_takes_the_place_of_the_default_file():
+    Path("default.toml").write_text("max_iters = 5\nseed = 3")
+    assert parse(file="max_iters = 6", default_file=Path("default.toml")) == Example(max_iters=6)
+
+
+@pytest.mark.parametrize("file, flags, expected", [
+    ("compile = true", [], True), ("compile = false", [], False), ("", ["--compile"], True), ("", ["--no-compile"], False),
+    ("compile = true", ["--no-compile"], False), ("compile = false", ["--compile"], True),
+])
+def test_booleans_are_true_and_false_in_files_and_a_pair_of_flags(file, flags, expected):
+    assert parse(*flags, file=file).compile is expected
+
+
+@pytest.mark.parametrize("name", ["max_iters", "max-iters"])
+def test_underscores_and_dashes_are_the_same(name):
+    assert parse(file=f"{name} = 5") == parse(f"--{name}", "5") == Example(max_iters=5)
+
+
+@pytest.mark.parametrize("value", ["", "-x", "--seed", "a b", "é'\"", "=", "[1]"])
+def test_any_string_of_a_file_arrives_as_it_is(value):
+    assert parse(file="dataset = '''" + value + "'''").dataset == value
+
+
+@pytest.mark.parametrize("file, expected", [("learning_rate = 3e-4", 3e-4), ("learning_rate = 2", 2.0)])
+def test_numbers_of_a_file_arrive_as_numbers(file, expected):
+    assert parse(file=file).learning_rate == expected
+
+
+def test_help_shows_the_values_of_the_file(capsys):
+    with pytest.raises(SystemExit) as error:
+        parse("--help", file="max_iters = 4321")
+    assert error.value.code == 0 and "4321" in capsys.readouterr().out
+
+
+# ---- errors
+
+
+def test_a_misspelt_name_in_a_file_names_the_nearest_and_the_file(capsys):
+    said = complaint(capsys, file="lerning_rate = 1.0")
+    assert "lerning-rate" in said and "--learning-rate" in said and "run.toml" in said
+
+
+def test_a_misspelt_flag_names_the_nearest(capsys):
+    said = complaint(capsys, "--lerning-rate", "1.0")
+    assert "lerning-rate" in said and "--learning-rate" in said
+
+
+@pytest.mark.parametrize("entry", ["max_iters = 'many'", "max_iters = 1.5", "max_iters = true", "learning_rate = '1e'",
+                                   "compile = 1", "compile = 'yes'", "seed = [1, 2]"])
+def test_a_wrong_type_in_a_file_is_an_error_that_names_the_file(capsys, entry):
+    assert "run.toml" in complaint(capsys, file=entry)
+
+
+@pytest.mark.parametrize("flags", [("--max-iters", "many"), ("--max-iters", "1.5"), ("--learning-rate", "1e")])
+def test_a_wrong_type_of_a_flag_is_an_error_that_names_the_flag(capsys, flags):
+    assert flags[0] in complaint(capsys, *flags)
+
+
+def test_an_error_in_a_file_is_found_even_where_a_flag_overrides_it(capsys):
+    assert "run.toml" in complaint(capsys, "--max-iters", "5", file="max_iters = 'many'")
+
+
+def test_a_table_in_a_file_is_an_error(capsys):
+    assert "run.toml" in complaint(capsys, file="[training]\nmax_iters = 5")
+
+
+def test_a_file_that_is_no_toml_names_itself(capsys):
+    assert "run.toml is not valid TOML" in complaint(capsys, file="max_iters == 5")
+
+
+def test_an_unknown_file_lists_those_that_are_there(capsys):
+    said = complaint(capsys, "config/no.toml")
+    assert "config/no.toml" in said and all(path.name in said for path in ROOT.glob("config/*.toml"))
+
+
+def script_of(config):
+    """The script that a file in config/ says it is for, in the last command of its comments."""
+    return re.findall(r"^#.*python (\w+)\.py", config.read_text(encoding="utf-8"), re.M)[-1]
+
+
+@pytest.mark.parametrize("config", sorted(ROOT.glob("config/*.toml")), ids=lambda path: path.name)
+def test_every_file_in_config_parses_for_its_script(config):
+    script = importlib.import_module(script_of(config))
+    [settings_class] = [found for found in vars(script).values() if dataclasses.is_dataclass(found)
+                        and found.__module__ == script.__name__ and found.__name__.endswith("Settings")]
+    run = settings.parse(settings_class, "", [str(config)])
+    entries = tomllib.loads(config.read_text(encoding="utf-8"))
+    assert entries and {name: str(getattr(run, name)) for name in entries} == {name: str(v) for name, v in entries.items()}
+
+
+def test_a_script_ends_with_the_message_of_the_settings():
+    done = subprocess.run([sys.executable, ROOT / "train_xcoax.py", "--lerning-rate", "1"], capture_output=True, text=True)
+    assert done.returncode == 2 and "--learning-rate" in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, FileNotFoundError, MemoryError, FloatingPointError])
+def test_what_the_user_can_mend_ends_with_its_message_alone(error, monkeypatch):
+    monkeypatch.delenv("TRACEBACK", raising=False)
+
+    def main():
+        raise error("do this instead")
+
+    with pytest.raises(SystemExit, match="^Error: do this instead$"):
+        settings.run(main)
+
+
+@pytest.mark.parametrize("error", [TypeError, AssertionError, RuntimeError])
+def test_a_programmers_mistake_keeps_its_traceback(error):
+    def main():
+        raise error
+
+    with pytest.raises(error):
+        settings.run(main)
+
+
+def test_a_program_that_was_interrupted_ends_with_130():
+    def main():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as ended:
+        settings.run(main)
+    assert ended.value.code == 130
+
+
+# ---- the device
+
+
+def test_a_device_that_is_not_here_names_those_that_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="--device cuda:1 is not available here; there are: auto, .*cpu"):
+        pick_device("cuda:1")
+
+
+def test_an_unknown_device_names_those_that_are():
+    with pytest.raises(ValueError, match="--device gpu is not available here; there are: auto, .*cpu"):
+        pick_device("gpu")
+
+
+@pytest.mark.parametrize("cuda, mps, expected", [(False, False, "cpu"), (False, True, "mps"), (True, False, "cuda"),
+                                                 (True, True, "cuda")])
+def test_auto_takes_the_fastest_device_there_is(cuda, mps, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device("auto").type == expected
+
+
+def test_the_cpu_is_always_there():
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_a_number_format_named_is_taken(name):
+    assert pick_dtype(name, torch.device("cpu")) is getattr(torch, name)
+
+
+@pytest.mark.parametrize("name", ["float16", "float64", "int8", "half", ""])
+def test_any_other_number_format_names_those_there_are(name):
+    with pytest.raises(ValueError, match=f"--dtype {name} is not known; it takes auto, bfloat16 or float32"):
+        pick_dtype(name, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("fast, expected", [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_takes_bfloat16_only_where_the_hardware_multiplies_it(fast, expected, monkeypatch):
+    monkeypatch.setattr("device._cpu_multiplies_bfloat16", lambda: fast)
+    assert pick_dtype("auto", torch.device("cpu")) is expected
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_model_computes_in_the_number_format_asked_for(dtype):
+    with autocast(torch.device("cpu"), dtype):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is dtype
