@@ -83,8 +83,8 @@ def load(path, kind=None):
     if wrong or content["direction"] not in DIRECTIONS or content["kind"] not in KINDS:
         raise ValueError(f"{path} is incomplete: {', '.join(wrong) or 'direction or kind'} missing or of a wrong type")
     if kind and content["kind"] != kind:
-        raise ValueError(f"{path} is a {content['kind']} model where a {kind} model is needed. "
-                         f"Make one:\n    {TRAIN[kind]}")
+        raise ValueError(f"{path} holds a model of the kind {content['kind']!r}, and {kind!r} is needed here. Make one:\n"
+                         f"    {TRAIN[kind]}{f' --model-path {path}' if kind == 'instruct' else ''}")
     return content
 
 

@@ -29,9 +29,6 @@ HUB_TIMEOUT = 10             # seconds for the first answer of a hub
 HUB_ROUND = 2500             # documents taken of every file in the first round; see Corpus.span
 BATCH_ROWS = 100             # rows read at a time: FineWeb's long documents must not fill the memory
 TALES_PER_PART = 10_000
-OFFLINE = ("Without the hub, train on the embedded corpus or on files of yours:\n"
-           "    python preprocess_xcoax.py --dataset tales\n"
-           "    python preprocess_xcoax.py --dataset 'texts/*.txt'      (also .parquet, .jsonl, folders)")
 
 
 def hub_arguments(dataset, text_column="text"):
@@ -80,18 +77,24 @@ def _stream(generator, **arguments):
 
 
 def _open_hub(dataset, text_column):
-    """The data set on the hub, after one short question that finds out whether there is a hub at all.
+    return open_hub(hub_arguments(dataset, text_column),
+                    "train on the embedded corpus or on files of yours:\n"
+                    "    python preprocess_xcoax.py --dataset tales\n"
+                    "    python preprocess_xcoax.py --dataset 'texts/*.txt'      (also .parquet, .jsonl, folders)")
 
-    Raises OSError with what to do instead; without the question, retries would take minutes to say so.
+
+def open_hub(arguments, otherwise):
+    """What datasets.load_dataset gives for arguments, after one short question: is there a hub at all?
+
+    Raises OSError that says what to do otherwise; without the question, retries would take minutes to say so.
     """
-    arguments = hub_arguments(dataset, text_column)
     import datasets
     import huggingface_hub
     try:
         huggingface_hub.HfApi().dataset_info(arguments["path"], timeout=HUB_TIMEOUT)
         return datasets.load_dataset(**arguments)
     except Exception as error:  # many kinds (offline mode, no route, no name, time-out, refused, 5xx), one meaning
-        raise OSError(f"{arguments['path']} cannot be reached ({_in_short(error)}). {OFFLINE}") from error
+        raise OSError(f"{arguments['path']} cannot be reached ({_in_short(error)}). Without the hub, {otherwise}") from error
 
 
 def _in_short(error):

@@ -115,9 +115,12 @@ class KVCache:
             seen = seen & self.visible[..., :end] | (i == j)  # padding sees itself: a row of nothing would become NaN
         return seen
 
-    def repeat(self, n):
-        """Turn a cache of one row into one of n equal rows."""
-        self.k, self.v = self.k.repeat(1, n, 1, 1, 1), self.v.repeat(1, n, 1, 1, 1)
+    def select(self, rows):
+        """Keep the rows that a list names, in its order; a row may be named more than once, or not at all."""
+        rows = torch.tensor(rows, device=self.k.device)
+        self.k, self.v = self.k.index_select(1, rows), self.v.index_select(1, rows)
+        if self.visible is not None:
+            self.visible = self.visible[rows]
 
 
 def plain_attention(q, k, v, dropout=0.0):
@@ -252,13 +255,7 @@ class GPT(nn.Module):
         all at once, see OutputLoss), and loss is the float32 mean cross-entropy in nats over the positions where
         loss_mask (B, T) is true, all if it is None; 0 where it is true nowhere.
         """
-        T = idx.size(1)
-        if T > self.config.block_size:
-            raise ValueError(f"{T} tokens do not fit into block_size {self.config.block_size}. Cut the input.")
-        x = self.dropout(self.wte(idx))  # (B, T, n_embd)
-        for block in self.blocks:
-            x = block(x, self.cos[:T], self.sin[:T])
-        x = self.norm(x)
+        x = self.hidden(idx)  # (B, T, n_embd)
         if targets is None:
             return F.linear(x, self.wte.weight), None
         if loss_mask is None:
@@ -270,19 +267,47 @@ class GPT(nn.Module):
             x, targets = F.pad(x, (0, 0, 0, more)), F.pad(targets, (0, more), value=-1)
         return None, OutputLoss.apply(x, self.wte.weight, targets, torch.is_grad_enabled())
 
+    def hidden(self, idx, cache=None):
+        """What the output layer reads for ids idx (B, T): (B, T, n_embd).
+
+        With a cache, the ids come after those that it holds and are appended to it; it must have room.
+        """
+        T, start = idx.size(1), 0 if cache is None else cache.length
+        if start + T > (self.config.block_size if cache is None else cache.max_len):
+            raise ValueError(f"{start + T} tokens do not fit into block_size {self.config.block_size}. Cut the input.")
+        cos, sin = self.cos[start : start + T], self.sin[start : start + T]
+        mask = None if cache is None else cache.mask(T)
+        x = self.dropout(self.wte(idx))
+        for block in self.blocks:
+            x = block(x, cos, sin, cache, mask)
+        if cache is not None:
+            cache.length += T
+        return self.norm(x)
+
     def step(self, idx, cache):
         """Append ids idx (B, T) to the cache; return the logits (B, vocab_size) that follow the last of them.
 
         A prompt is one call with many ids, each token generated after it is a call with one. The cache must have room.
         """
-        T, start = idx.size(1), cache.length
-        assert start + T <= cache.max_len <= self.config.block_size
-        cos, sin, mask = self.cos[start : start + T], self.sin[start : start + T], cache.mask(T)
-        x = self.dropout(self.wte(idx))
-        for block in self.blocks:
-            x = block(x, cos, sin, cache, mask)
-        cache.length += T
-        return F.linear(self.norm(x[:, -1]), self.wte.weight)
+        return F.linear(self.hidden(idx, cache)[:, -1], self.wte.weight)
+
+    def prefill(self, prompts, room):
+        """Read prompts, lists of ids, into a new cache with room for that many more ids, as far as the block allows.
+
+        Returns what the output layer reads for the last id of each, (B, n_embd), and the cache. Equal prompts are read once.
+        """
+        device, longest = self.wte.weight.device, max(map(len, prompts))
+        row_of = {}  # prompt: its row among the different ones
+        order = [row_of.setdefault(tuple(prompt), len(row_of)) for prompt in prompts]
+        padding = [longest - len(prompt) for prompt in row_of]
+        idx = torch.tensor([[0] * n + list(prompt) for n, prompt in zip(padding, row_of)], device=device)
+        cache = KVCache(self.config, min(self.config.block_size, longest + room),
+                        torch.tensor(padding, device=device) if any(padding) else None)
+        x = self.hidden(idx, cache)[:, -1]
+        if len(row_of) < len(order):
+            cache.select(order)
+            x = x[torch.tensor(order, device=device)]
+        return x, cache
 
     def generate(self, idx, max_new_tokens, **options):
         """Continue ONE prompt, a list of ids; an iterator of ints. For everything else see generate_batch."""
@@ -290,12 +315,14 @@ class GPT(nn.Module):
 
     def generate_batch(
         self, prompts, max_new_tokens, *,
-        temperature=1.0, top_k=None, top_p=None, min_p=None, generator=None, stop_ids=(),
+        temperature=1.0, top_k=None, top_p=None, min_p=None, generator=None, uniform=None, stop_ids=(),
     ):  # fmt: skip
         """Continue prompts, a list of lists of ids that may differ in length; an iterator over steps.
 
         A step is a list with one new id per row, None for a row that has ended. A row ends BEFORE its stop id, which is never
-        yielded; the iteration ends when all rows have, or after max_new_tokens steps. For the other options see sample_next.
+        yielded, or after max_new_tokens, a number or a list with one for each row; the iteration ends when all rows have.
+        For the other options see sample_next; uniform is (B, steps) here, as many steps as the longest row may take, so
+        that what a row draws does not depend on the other rows.
 
         The model is in eval mode from the first step to the end of the iterator, then in its former mode again.
 
@@ -309,53 +336,52 @@ class GPT(nn.Module):
         for i in (i for prompt in prompts for i in prompt):
             if not 0 <= i < self.config.vocab_size:
                 raise ValueError(f"Token {i} is outside the model's vocabulary of {self.config.vocab_size:,}.")
+        limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+        assert len(limits) == len(prompts) and (uniform is None or uniform.size(1) >= max(limits))
         filters = dict(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
         check_filters(**filters)
-        return self._generate(prompts, max_new_tokens, dict(filters, generator=generator), frozenset(stop_ids))
+        return self._generate(prompts, limits, uniform, dict(filters, generator=generator), frozenset(stop_ids))
 
-    def _generate(self, prompts, max_new_tokens, options, stop_ids):
+    def _generate(self, prompts, limits, uniform, options, stop_ids):
         block_size = self.config.block_size
         rows = [prompt[-block_size:] for prompt in prompts]  # what each row can see
-        ended = [False] * len(rows)
+        live = [b for b, limit in enumerate(limits) if limit > 0]  # rows that have not ended
+        held = list(live)  # rows in the cache: those that have ended leave it when they are half of it
         cache, was_training = None, self.training
         self.eval()
         try:
-            for remaining in range(max_new_tokens, 0, -1):
+            for t in range(max(limits)):
                 with torch.inference_mode():  # closed before each yield, or the consumer would run in it
                     if cache is None:
-                        logits, cache = self._prefill(rows, remaining)
+                        held = list(live)
+                        x, cache = self.prefill([rows[b] for b in held], max(limits[b] for b in held) - t)
+                        logits = F.linear(x, self.wte.weight)
                     else:
                         logits = self.step(ids[:, None], cache)
-                    ids = sample_next(logits, **options)  # (B,)
-                    new = ids.tolist()
-                for b, token in enumerate(new):
-                    ended[b] = ended[b] or token in stop_ids
-                    rows[b].append(token)
-                if all(ended):
+                    ids = sample_next(logits, **options, uniform=None if uniform is None else uniform[held, t])  # (B,)
+                    new = dict(zip(held, ids.tolist()))
+                live = [b for b in live if new[b] not in stop_ids]
+                if not live:
+                    return
+                for b in live:
+                    rows[b].append(new[b])
+                shown = set(live)
+                yield [new[b] if b in shown else None for b in range(len(rows))]
+                live = [b for b in live if limits[b] > t + 1]
+                if not live:
                     return
                 if cache.length == block_size:
                     half = max(1, block_size // 2)
                     rows = [row if len(row) <= block_size else row[-half:] for row in rows]
-                    rows = [row[-1:] if end else row for row, end in zip(rows, ended)]  # nobody reads what follows
                     cache = None
-                yield [None if end else token for token, end in zip(new, ended)]
+                elif 2 * len(live) <= len(held):
+                    kept = [held.index(b) for b in live]
+                    held = list(live)
+                    with torch.inference_mode():
+                        cache.select(kept)
+                        ids = ids[torch.tensor(kept, device=ids.device)]
         finally:
             self.train(was_training)
-
-    def _prefill(self, rows, max_new_tokens):
-        """Read rows, lists of ids, into a new cache; return the logits (B, vocab_size) that follow, and the cache."""
-        device, longest = self.wte.weight.device, max(map(len, rows))
-        max_len = min(self.config.block_size, longest + max_new_tokens)
-        if all(row == rows[0] for row in rows):
-            cache = KVCache(self.config, max_len)
-            logits = self.step(torch.tensor(rows[:1], device=device), cache)
-            if len(rows) > 1:
-                cache.repeat(len(rows))
-            return logits.expand(len(rows), -1), cache
-        padding = [longest - len(row) for row in rows]
-        idx = torch.tensor([[0] * n + row for n, row in zip(padding, rows)], device=device)
-        cache = KVCache(self.config, max_len, torch.tensor(padding, device=device) if any(padding) else None)
-        return self.step(idx, cache), cache
 
     def optimizer_groups(self, weight_decay):
         """Parameter groups for AdamW: matrices decay, the norms' scales do not."""
@@ -388,7 +414,7 @@ def check_filters(temperature=1.0, top_k=None, top_p=None, min_p=None):
             raise ValueError(f"{name} is {p}; set it between 0 and 1, or leave it out to keep every token.")
 
 
-def sample_next(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, generator=None):
+def sample_next(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, generator=None, uniform=None):
     """Draw one id per row from logits (B, vocab_size); return ids (B,) on the same device.
 
     Temperature 0 takes the likeliest id. Otherwise logits are divided by the temperature, then
@@ -396,6 +422,7 @@ def sample_next(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, gen
     top_p keeps of these the fewest likeliest ids whose probabilities sum to at least p (arXiv:1904.09751),
     min_p drops ids less than p times as likely as the likeliest (arXiv:2407.01082).
     The likeliest id always survives. The draw is in float32 on the device of generator, on that of logits if it is None.
+    uniform, numbers (B,) from 0 to below 1, decides the draws in place of a generator, in float64 and on its device.
     """
     check_filters(temperature, top_k, top_p, min_p)
     if temperature == 0:
@@ -411,7 +438,12 @@ def sample_next(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, gen
         p = p.masked_fill((before >= top_p) & (before > 0), 0.0)
     if min_p is not None:
         p = p.masked_fill(p < min_p * p[:, :1], 0.0)
-    if generator is not None and generator.device.type != p.device.type:
-        p = p.to(generator.device)
-    choice = torch.multinomial(p, 1, generator=generator).to(logits.device)  # (B, 1)
+    if uniform is not None:
+        total = p.to(uniform.device).double().cumsum(dim=-1)
+        point = (1 - uniform[:, None].double()) * total[:, -1:]  # above 0, up to the sum: never where p is 0
+        choice = torch.searchsorted(total, point).to(logits.device)  # (B, 1)
+    else:
+        if generator is not None and generator.device.type != p.device.type:
+            p = p.to(generator.device)
+        choice = torch.multinomial(p, 1, generator=generator).to(logits.device)  # (B, 1)
     return (choice if order is None else order.gather(-1, choice)).squeeze(-1)

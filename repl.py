@@ -193,18 +193,32 @@ class Live:
             self._redraw([])
 
 
-def write_samples(model, idx, controls, stop_ids, parts, whole="the beginning was reached"):
-    """Generate controls.n samples from the ids idx and print them; return False if Ctrl-C stopped it.
+@dataclass
+class Samples:
+    """What was drawn for one text: rows of ids, and how it went."""
 
-    parts(new ids) gives the pairs that show() prints; whole says what it means that a sample ended by itself.
-    """
-    n, limit, block_size = controls.n, controls.tokens, model.config.block_size
+    rows: list
+    seed: int
+    stopped: bool  # by Ctrl-C
+    limit: int
+    seconds: float
+
+    def summary(self, whole):
+        """In a few words; whole says what it means that a sample ended by itself."""
+        n, count = len(self.rows), sum(map(len, self.rows))
+        wholes = sum(len(row) < self.limit for row in self.rows)  # one that stopped by itself got fewer than it might have
+        end = f"cut at tokens={self.limit}" if not wholes else whole if n == 1 else f"{whole} in {wholes} of {n}"
+        return (f"{count} tokens, {self.seconds:.1f} s, {count / max(self.seconds, 1e-9):.0f} tokens/s, seed={self.seed}, "
+                + ("stopped by Ctrl-C" if self.stopped else end))
+
+
+def draw_samples(model, idx, controls, stop_ids, parts):
+    """Generate controls.n samples from the ids idx, the first shown while it grows as parts(its ids); Ctrl-C stops all."""
+    n = controls.n
     seed = random.SystemRandom().randrange(2**31) if controls.seed is None else controls.seed
     steps = model.generate_batch(
-        [idx] * n, limit, temperature=controls.temp, top_k=controls.top_k, top_p=controls.top_p, min_p=controls.min_p,
-        generator=torch.Generator().manual_seed(seed), stop_ids=stop_ids)
-    if len(idx) > block_size:
-        note(f"This text has {len(idx):,} tokens; the model reads the {block_size:,} nearest to what it writes.")
+        [idx] * n, controls.tokens, temperature=controls.temp, top_k=controls.top_k, top_p=controls.top_p,
+        min_p=controls.min_p, generator=torch.Generator().manual_seed(seed), stop_ids=stop_ids)
     rows, stopped, live, started = [[] for _ in range(n)], False, Live(), time.monotonic()
     try:
         for step in steps:
@@ -215,18 +229,26 @@ def write_samples(model, idx, controls, stop_ids, parts, whole="the beginning wa
         stopped = True
     finally:
         live.erase()
-    seconds, count = time.monotonic() - started, sum(map(len, rows))
-    for i, row in enumerate(rows):
+    return Samples(rows, seed, stopped, controls.tokens, time.monotonic() - started)
+
+
+def write_samples(model, idx, controls, stop_ids, parts, whole="the beginning was reached"):
+    """Generate controls.n samples from the ids idx and print them; return False if Ctrl-C stopped it.
+
+    parts(new ids) gives the pairs that show() prints; whole says what it means that a sample ended by itself.
+    """
+    n, block_size = controls.n, model.config.block_size
+    if len(idx) > block_size:
+        note(f"This text has {len(idx):,} tokens; the model reads the {block_size:,} nearest to what it writes.")
+    samples = draw_samples(model, idx, controls, stop_ids, parts)
+    for i, row in enumerate(samples.rows):
         if n > 1 and sys.stdout.isatty():
             note(f"{i + 1} of {n}")
         elif i:
             print(SEPARATOR)
         show(parts(row))
-    wholes = sum(len(row) < limit for row in rows)  # a row that stopped by itself got fewer tokens than it might have
-    end = f"cut at tokens={limit}" if not wholes else whole if n == 1 else f"{whole} in {wholes} of {n}"
-    note(f"{count} tokens, {seconds:.1f} s, {count / max(seconds, 1e-9):.0f} tokens/s, seed={seed}, "
-         + ("stopped by Ctrl-C" if stopped else end))
-    return not stopped
+    note(samples.summary(whole))
+    return not samples.stopped
 
 
 def loop(label, answer, controls, what):

@@ -21,7 +21,8 @@ from tokenizer import DIRECTIONS
 
 MAGIC, VERSION, HEADER_WORDS = 20240520, 1, 256
 SPLITS = ("train", "val")
-REBUILD = "Make the shards anew:\n    python preprocess_xcoax.py --data-dir {} --overwrite"
+PREPROCESS = "python preprocess_xcoax.py"
+REBUILD = "Make the shards anew:\n    {} --data-dir {} --overwrite"
 
 
 @contextlib.contextmanager
@@ -68,13 +69,15 @@ def write_shard(path, ids, tokenizer):
         file.write(ids.tobytes())
 
 
-def read_shard(path):
+def read_shard(path, what=PREPROCESS):
     """Open a shard, checking every field of its header and that the ids lie within the vocabulary.
+
+    what is the command that makes such shards.
 
     Raises FileNotFoundError or ValueError, each with what to run next.
     """
     path = Path(path)
-    remedy = REBUILD.format(path.parent)
+    remedy = REBUILD.format(what, path.parent)
     if not path.is_file():
         raise FileNotFoundError(f"No shard at {path}. {remedy}")
     size = path.stat().st_size
@@ -99,7 +102,7 @@ def read_shard(path):
     return Shard(path, tokens, int(header[3]), DIRECTIONS[header[4]], header[5:13].tobytes())
 
 
-def read_manifest(data_dir, what="python preprocess_xcoax.py"):
+def read_manifest(data_dir, what=PREPROCESS):
     """The manifest of a data folder.
 
     Raises FileNotFoundError or ValueError, each with what to run next.
@@ -112,7 +115,7 @@ def read_manifest(data_dir, what="python preprocess_xcoax.py"):
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}). {REBUILD.format(data_dir)}") from error
+        raise ValueError(f"{path} is not valid JSON ({error}). {REBUILD.format(what, data_dir)}") from error
 
 
 def write_manifest(data_dir, manifest):
@@ -126,20 +129,20 @@ def totals(manifest, split):
     return {key: sum(chunk[split][key] for chunk in manifest["chunks"]) for key in ("documents", "tokens", "bytes")}
 
 
-def read_split(data_dir, split, tokenizer_sha256=None):
+def read_split(data_dir, split, tokenizer_sha256=None, what=PREPROCESS):
     """All shards of a split that the manifest lists.
 
     Raises ValueError where they do not belong together, or not to the tokenizer given by its hash.
     """
-    manifest, data_dir = read_manifest(data_dir), Path(data_dir)
-    shards = [read_shard(data_dir / chunk[split]["file"])
+    manifest, data_dir = read_manifest(data_dir, what), Path(data_dir)
+    shards = [read_shard(data_dir / chunk[split]["file"], what)
               for chunk in tqdm(manifest["chunks"], desc=f"checking {split} shards", delay=2)]
     known = tokenizer_sha256 or bytes.fromhex(manifest["tokenizer_sha256"])
     for shard in shards:
         if shard.tokenizer_sha256 != known:
             raise ValueError(f"{shard.path} was made with another tokenizer than "
                              f"{'the one given' if tokenizer_sha256 else data_dir / 'manifest.json'}. "
-                             + REBUILD.format(data_dir))
+                             + REBUILD.format(what, data_dir))
     return shards
 
 

@@ -239,7 +239,7 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
                                   betas=(settings.beta1, settings.beta2), fused=device.type != "mps")
     counters = {"iter_num": 0, "samples": 0, "tokens": 0, "best_val_loss": math.inf}
     plain_settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()
-                      if name not in ("data_dir", "out_dir", "resume", "device", "wandb")}
+                      if name not in ("data_dir", "out_dir", "model_path", "resume", "device", "wandb")}
     resumed = settings.resume and last_path.exists()
     if resumed:
         counters, old = _restore(last_path, model, tokenizer, optimizer, kind)

@@ -247,7 +247,7 @@ def test_a_missing_file_lists_the_checkpoints_that_are_there(path, tmp_path, mon
 def test_a_model_of_the_other_kind_is_refused_with_the_command_that_makes_the_right_one(tmp_path, kind, other, command):
     checkpoint.save(tmp_path / "a.pt", small_model(), TOKENIZER, SETTINGS, COUNTERS, kind=kind)
     assert checkpoint.load(tmp_path / "a.pt", kind)["kind"] == kind
-    with pytest.raises(ValueError, match=f"is a {kind} model where a {other} model is needed.*\n.*{command}"):
+    with pytest.raises(ValueError, match=f"the kind '{kind}', and '{other}' is needed here.*\n.*{command}"):
         checkpoint.load(tmp_path / "a.pt", other)
 
 

@@ -257,8 +257,16 @@ def generate_slowly(model, prompt, n):
 
 def greedy(model, prompts, n, **options):
     """All ids of each row of a greedy batch."""
-    steps = list(model.generate_batch(prompts, n, temperature=0, **options))
-    return [[i for i in row if i is not None] for row in zip(*steps)] if steps else [[] for _ in prompts]
+    return columns(model.generate_batch(prompts, n, temperature=0, **options), len(prompts))
+
+
+def columns(steps, n):
+    """The ids of each of n rows."""
+    rows = [[] for _ in range(n)]
+    for step in steps:
+        for row, i in zip(rows, step):
+            row += [] if i is None else [i]
+    return rows
 
 
 def test_cached_logits_equal_uncached_logits_at_every_step():
@@ -320,6 +328,22 @@ def test_a_stop_id_ends_its_row_and_is_never_yielded():
     assert greedy(model, prompts, 20, stop_ids=[stop]) == expected
     assert list(model.generate(prompts[0], 20, temperature=0, stop_ids=(stop,))) == expected[0]
     assert list(model.generate(prompts[0], 20, stop_ids=range(VOCAB))) == []
+
+
+def test_rows_that_end_leave_the_batch_without_disturbing_the_rest():
+    model, prompts = tiny(), [random_ids(length, seed=length).tolist() for length in (3, 1, 16, 9, 30, 3)]
+    prompts[5] = prompts[0]  # equal prompts far apart
+    limits = [40, 1, 7, 0, 21, 3]
+    assert greedy(model, prompts, limits) == [generate_slowly(model, prompt, n) for prompt, n in zip(prompts, limits)]
+
+
+def test_what_a_row_draws_from_its_own_numbers_does_not_depend_on_the_other_rows():
+    model, prompts = tiny(), [random_ids(length, seed=length).tolist() for length in (3, 5, 9, 9)]
+    uniform = torch.rand(4, 20, generator=rng(), dtype=torch.float64)
+    draw = lambda rows: columns(model.generate_batch(
+        [prompts[b] for b in rows], 20, top_k=20, uniform=uniform[rows], stop_ids=[3, 4, 5]), len(rows))
+    together = draw([0, 1, 2, 3])
+    assert [draw([b])[0] for b in range(4)] == together == draw([3, 1, 0, 2])[2:3] + [draw([1, 0])[0], *draw([2, 3])]
 
 
 def test_the_same_seed_gives_the_same_ids():
@@ -385,6 +409,19 @@ def test_draws_follow_the_tempered_distribution():
     for temperature in (0.5, 1.0, 2.0):
         ids = sample_next(LOGITS.expand(40_000, -1), temperature, generator=rng())
         assert_close(ids.bincount() / 40_000, (LOGITS / temperature).softmax(-1), rtol=0, atol=0.01)
+
+
+def test_evenly_spread_numbers_draw_each_id_as_often_as_it_is_likely():
+    uniform = torch.arange(10_000, dtype=torch.float64) / 10_000
+    for options, kept in (({}, range(6)), ({"top_k": 4}, (0, 1, 3, 4)), ({"min_p": 0.6}, (1, 3))):
+        p = torch.where(torch.isin(torch.arange(6), torch.tensor(list(kept))), LOGITS.exp(), 0)
+        ids = sample_next(LOGITS.expand(10_000, -1), uniform=uniform, **options)
+        assert_close(ids.bincount(minlength=6) / 10_000, p / p.sum(), rtol=0, atol=2e-4)
+
+
+def test_the_smallest_and_the_largest_number_draw_an_id_that_can_be_drawn():
+    logits = torch.tensor([-math.inf, 0.0, -math.inf, 0.0, -math.inf]).expand(2, -1)
+    assert sorted(sample_next(logits, uniform=torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)).tolist()) == [1, 3]
 
 
 def test_top_p_draws_all_of_the_nucleus_and_nothing_else():

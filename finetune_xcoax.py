@@ -1,0 +1,141 @@
+"""
+Fine-tune a backward language model into BackChat: given a response, it writes the instruction.
+
+    python finetune_xcoax.py                                     # config/instruct.toml: out/xcoax/ and data/instruct/
+    python finetune_xcoax.py config/instruct_tales.toml          # the demo: minutes on a laptop
+    python finetune_xcoax.py --model-path out/mine/best_checkpoint.pt --data-dir data/mine --out-dir out/mine_instruct
+
+Shape and tokenizer come from the checkpoint, examples from preprocess_instruct.py. Writes out/xcoax_instruct/, with the
+files that train_xcoax.py leaves. The loss counts the instruction alone; the first validation loss is that of the model
+as it was before. Stopped at any moment, the same command goes on from last_checkpoint.pt.
+"""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import checkpoint
+import settings
+from examples import Examples
+from shards import read_manifest, read_split, totals
+from trainer import LoopSettings, train
+
+PREPROCESS = "python preprocess_instruct.py"
+SAMPLE_TOKENS, SAMPLE_RESPONSE_TOKENS = 120, 100
+
+
+@dataclass
+class FinetuneSettings(LoopSettings):
+    """First weights, and what the loop needs."""
+
+    model_path: Path = Path("out/xcoax/best_checkpoint.pt")
+    """Checkpoint to begin from; shape and tokenizer are its own."""
+    data_dir: Path = Path("data/instruct")
+    """Folder with the shards of examples."""
+    out_dir: Path = Path("out/xcoax_instruct")
+    """Folder for checkpoints, metrics.jsonl and loss.png."""
+    batch_size: int = 16
+    """Blocks of tokens per forward pass: examples of similar length, as many as fit into batch_size times the model's
+    block_size, padding included."""
+    learning_rate: float = 1e-4
+    """Highest rate, reached after the warm-up; lower than in pre-training, so that little is forgotten."""
+    min_lr: float = 1e-5
+    """Rate at the end of the decay."""
+    compile: bool = False
+    """Compile the model: it pays in long runs only, because batches differ in shape and each new one is compiled anew
+    until the compiler gives up on the output layer."""
+    dropout: float = 0.0
+    """Share of activations dropped in training; 0.1 helps when few examples are read many times."""
+    response_dropout: float = 0.05
+    """Share of the examples shown without their response, others in each epoch: so the model learns the probability of
+    an instruction by itself, without which candidates cannot be ranked by how much the response speaks for them."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.response_dropout < 1:
+            raise ValueError(f"response_dropout is {self.response_dropout}; it must be at least 0 and below 1")
+
+
+def read_examples(run, model, tokenizer):
+    """Training and validation examples that suit the model, and tokens of validation targets per byte of instruction.
+
+    Raises FileNotFoundError or ValueError, each with what to run next.
+    """
+    manifest = read_manifest(run.data_dir, PREPROCESS)
+    make = f"{PREPROCESS} --tokenizer {run.model_path} --block-size {model.config.block_size}"
+    if manifest.get("kind") != "instruct":
+        raise ValueError(f"{run.data_dir} holds documents, not instruction examples. Make some in another folder, and "
+                         f"name it with --data-dir:\n    {make} --data-dir data/instruct")
+    make += f" --dataset {shlex.quote(manifest['source']['dataset'])} --data-dir {run.data_dir} --overwrite"
+    anew = f"Make them anew for this model:\n    {make}"
+    if manifest["direction"] != tokenizer.direction:
+        raise ValueError(f"{run.model_path} is a {tokenizer.direction} model, the examples in {run.data_dir} run in "
+                         f"{manifest['direction']} direction. {anew}")
+    if manifest["tokenizer_sha256"] != tokenizer.sha256.hex():
+        raise ValueError(f"{run.model_path} has a tokenizer of {tokenizer.vocab_size:,} pieces, the examples in "
+                         f"{run.data_dir} were made with another one, of {manifest['vocab_size']:,}. {anew}")
+    budget = run.batch_size * model.config.block_size
+    sets = []
+    for split in ("train", "val"):
+        found = Examples(read_split(run.data_dir, split, tokenizer.sha256, PREPROCESS), tokenizer.marker_ids, budget,
+                         run.response_dropout, run.seed)
+        if not len(found):
+            purpose, share = ("train on", 0.02) if split == "train" else ("validate with", 0.2)
+            raise ValueError(f"{run.data_dir} has no example to {purpose}. Use more records, or another share:\n    "
+                             f"{make} --val-fraction {share}")
+        if found.lengths.max() > model.config.block_size:
+            raise ValueError(f"{run.data_dir} has an example of {found.lengths.max():,} tokens, {run.model_path} sees "
+                             f"{model.config.block_size:,} at once. {anew}")
+        sets.append(found)
+    targets = sum(chunk["val"]["targets"] for chunk in manifest["chunks"])
+    return *sets, targets / totals(manifest, "val")["bytes"]
+
+
+def fixed_sample(model, tokenizer, examples):
+    """A function that writes the instruction of a validation example and shows it beside the true one."""
+    short = np.flatnonzero(examples.mark - examples.start <= SAMPLE_RESPONSE_TOKENS)
+    ids, first = examples.row(int(short[0]) if len(short) else 0)
+    given, true = ids[:first].tolist(), ids[first:].tolist()
+    stop_ids = [tokenizer.eos_id, tokenizer.marker_ids["<|im_end|>"]]
+
+    def sample():
+        new = list(model.generate(given, SAMPLE_TOKENS, temperature=0, stop_ids=stop_ids))
+        return (f"Response: {tokenizer.to_text(given)}\nGenerated Instruction: {tokenizer.to_text(new)}\n"
+                f"True instruction: {tokenizer.to_text(true)}")
+
+    return sample
+
+
+def main():
+    run = settings.parse(FinetuneSettings, __doc__, default_file=Path(__file__).parent / "config/instruct.toml")
+    if run.out_dir.resolve() == run.model_path.resolve().parent:
+        raise ValueError(f"--out-dir {run.out_dir} is the folder of the base model {run.model_path}, which would be "
+                         f"written over. Choose another:\n    --out-dir {run.out_dir}_instruct")
+    content = checkpoint.load(run.model_path, kind="base")
+    content["config"]["dropout"] = run.dropout
+    model, tokenizer = checkpoint.build(content)
+    train_examples, val_examples, tokens_per_byte = read_examples(run, model, tokenizer)
+
+    def tensors(batch):
+        return tuple(map(torch.from_numpy, batch))
+
+    def batches(counters):
+        first = counters["iter_num"] * run.gradient_accumulation_steps
+        return [tensors(train_examples.batch(first + m)) for m in range(run.gradient_accumulation_steps)]
+
+    val_batches = [tensors(batch) for batch in val_examples.fixed_batches(run.eval_iters)]
+    updates = train_examples.batches_per_epoch / run.gradient_accumulation_steps
+    settings.show(run, parameters=model.num_params(), block_size=model.config.block_size,
+                  tokens_per_update=train_examples.budget * run.gradient_accumulation_steps,
+                  training_examples=len(train_examples), validation_examples=len(val_examples),
+                  padding=f"{train_examples.padding():.1%} of the tokens",
+                  passes_over_examples=round(run.max_iters / updates, 2))
+    train(run, model, tokenizer, batches, val_batches, fixed_sample(model, tokenizer, val_examples), kind="instruct",
+          tokens_per_byte=tokens_per_byte)
+
+
+if __name__ == "__main__":
+    settings.run(main)
