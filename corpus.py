@@ -8,8 +8,10 @@ depends on how many are wanted, so that a longer run begins with what a shorter 
 
 import itertools
 import os
+import queue
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -25,7 +27,8 @@ HUB_COLUMNS = {
     "fineweb": ("text", "id", "dump", "url", "date", "file_path", "language", "language_score", "token_count"),
     "tinystories": ("text",),
 }
-HUB_TIMEOUT = 10             # seconds for the first answer of a hub
+HUB_TIMEOUT = 10             # seconds for each step of the first question to a hub
+HUB_PATIENCE = 20            # seconds for its answer in all
 HUB_ROUND = 2500             # documents taken of every file in the first round; see Corpus.span
 BATCH_ROWS = 100             # rows read at a time: FineWeb's long documents must not fill the memory
 TALES_PER_PART = 10_000
@@ -69,11 +72,34 @@ def _tales(seed, part):
 def _stream(generator, **arguments):
     import datasets
     cache = datasets.config.HF_DATASETS_CACHE
-    with tempfile.TemporaryDirectory() as datasets.config.HF_DATASETS_CACHE:  # else a lock file for every part stays there
+    with tempfile.TemporaryDirectory() as datasets.config.HF_DATASETS_CACHE:  # else each part leaves a lock file there
         try:
             return datasets.IterableDataset.from_generator(generator, gen_kwargs=arguments)
         finally:
             datasets.config.HF_DATASETS_CACHE = cache
+
+
+def _ask_hub(repository):
+    """One short question that finds out whether there is a hub at all; raises what the library raises, or TimeoutError.
+
+    In a thread, since a time-out holds for every address that a name has, and for the name's own look-up not at all.
+    """
+    import huggingface_hub
+    answers = queue.SimpleQueue()
+
+    def ask():
+        try:
+            answers.put(huggingface_hub.HfApi().dataset_info(repository, timeout=HUB_TIMEOUT))
+        except Exception as error:
+            answers.put(error)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer = answers.get(timeout=HUB_PATIENCE)
+    except queue.Empty:
+        raise TimeoutError(f"no answer in {HUB_PATIENCE} seconds") from None
+    if isinstance(answer, Exception):
+        raise answer
 
 
 def _open_hub(dataset, text_column):
@@ -84,17 +110,17 @@ def _open_hub(dataset, text_column):
 
 
 def open_hub(arguments, otherwise):
-    """What datasets.load_dataset gives for arguments, after one short question: is there a hub at all?
+    """What datasets.load_dataset gives for arguments; raises OSError that says what to do otherwise.
 
-    Raises OSError that says what to do otherwise; without the question, retries would take minutes to say so.
+    It asks first, and shortly: the library's own retries would take minutes to say that there is no network.
     """
-    import datasets
-    import huggingface_hub
     try:
-        huggingface_hub.HfApi().dataset_info(arguments["path"], timeout=HUB_TIMEOUT)
+        _ask_hub(arguments["path"])
+        import datasets
         return datasets.load_dataset(**arguments)
     except Exception as error:  # many kinds (offline mode, no route, no name, time-out, refused, 5xx), one meaning
-        raise OSError(f"{arguments['path']} cannot be reached ({_in_short(error)}). Without the hub, {otherwise}") from error
+        raise OSError(
+            f"{arguments['path']} cannot be reached ({_in_short(error)}). Without the hub, {otherwise}") from error
 
 
 def _in_short(error):
@@ -215,7 +241,7 @@ def open_corpus(dataset, text_column="text", seed=1):
         return Corpus(source, text_column, count, lambda file: stream.shard(num_shards=count, index=file), on_hub=True)
     if dataset == "tales":
         return Corpus({**source, "seed": seed}, "text", sys.maxsize, lambda part: _stream(_tales, seed=seed, part=part))
-    files = expand_paths(dataset, (*HUB, "tales"))
+    files = expand_paths(dataset, names=(*HUB, "tales"))
     source["files"] = {file: os.path.getsize(file) for file in files}
     return Corpus(source, "text", len(files),
                   lambda file: _stream(_file_records, path=files[file], text_column=text_column),

@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 import settings
-from corpus import expand_paths
+from readers import expand_paths
 from records import HUB, SUFFIXES, full_instruction, pair, read_records, shape_of
 from shards import SPLITS, read_manifest, split_of, totals, write_manifest, write_shard
 from tokenizer import Tokenizer

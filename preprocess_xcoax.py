@@ -44,11 +44,11 @@ class PreprocessSettings:
 
     dataset: str = "fineweb"
     """fineweb, tinystories (both from the hub), tales (embedded), or paths: .parquet, .jsonl, .txt files, folders and
-    globs, divided by commas. Documents of a .txt file stand between <|endoftext|> lines, or else between blank lines."""
+    globs, divided by commas. In a .txt file <|endoftext|> lines divide the documents, or else blank lines."""
     text_column: str = "text"
     """Column of a table, or field of a .jsonl record, that holds the text."""
     vocab_size: int = 8888
-    """Pieces of the tokenizer, special ones included. Where the corpus cannot fill them, the largest that fits is named."""
+    """Pieces of the tokenizer, special ones included. Too many for the corpus is an error that names what fits."""
     num_chunks: int | None = None
     """Chunks to take at most; by default 1000, and 4 of tales. Raise it later to lengthen what is there."""
     chunk_documents: int = 10_000

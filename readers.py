@@ -17,27 +17,27 @@ MAX_RECORD_BYTES = 2**26     # a longer line of a .jsonl file is refused: it wou
 BATCH_BYTES = 2**22          # of a Parquet file read at a time
 
 
-def expand_paths(dataset, others=("tales",)):
+def expand_paths(dataset, suffixes=SUFFIXES, names=("tales",)):
     """Files named by a comma-separated list of files, folders (searched through) and globs, in sorted order.
 
-    `others` are the names that --dataset also takes. Raises FileNotFoundError or ValueError.
+    suffixes are the kinds of file wanted, names what else --dataset takes. Raises FileNotFoundError or ValueError.
     """
     files = []
     for item in str(dataset).split(","):
         item = os.path.expanduser(item.strip())
         if os.path.isdir(item):
-            found = sorted(str(p) for p in Path(item).rglob("*") if p.suffix in SUFFIXES and p.is_file())
+            found = sorted(str(p) for p in Path(item).rglob("*") if p.suffix in suffixes and p.is_file())
         else:
             found = [item] if os.path.isfile(item) else sorted(p for p in glob.glob(item, recursive=True)
                                                                if os.path.isfile(p))
         if not found:
             raise FileNotFoundError(
-                f"--dataset {item}: no such file, and no {', '.join(SUFFIXES)} in such a folder. It takes "
-                f"{', '.join(others)}, or paths; with no network, try --dataset tales")
+                f"--dataset {item}: no such file, and no {', '.join(suffixes)} in such a folder. It takes "
+                f"{', '.join(names)}, or paths; with no network, try --dataset tales")
         files += found
-    unknown = [file for file in files if Path(file).suffix not in SUFFIXES]
+    unknown = [file for file in files if Path(file).suffix not in suffixes]
     if unknown:
-        raise ValueError(f"{unknown[0]} is of no known kind; known are {', '.join(SUFFIXES)}")
+        raise ValueError(f"{unknown[0]} is of no known kind; known are {', '.join(suffixes)}")
     return list(dict.fromkeys(files))
 
 
@@ -105,7 +105,12 @@ def read_text_file(path):
 
 
 def read_json_lines(path):
-    """Records of a .jsonl file; raises ValueError naming file and line of what is not a JSON object in UTF-8."""
+    """Records of a .jsonl file; see numbered_json_lines."""
+    return (record for _, record in numbered_json_lines(path))
+
+
+def numbered_json_lines(path):
+    """(line number, record) of a .jsonl file; raises ValueError naming file and line of what is no JSON object in UTF-8."""
     position = 0
     with open(path, "rb") as file:
         for number in itertools.count(1):
@@ -113,8 +118,8 @@ def read_json_lines(path):
             if not line:
                 return
             if len(line) > MAX_RECORD_BYTES:
-                raise ValueError(f"{path}, line {number:,}: longer than {MAX_RECORD_BYTES:,} bytes. A .jsonl file holds "
-                                 "one record per line; divide this one")
+                raise ValueError(f"{path}, line {number:,}: longer than {MAX_RECORD_BYTES:,} bytes. A .jsonl file "
+                                 "holds one record per line; divide this one")
             if line.strip():
                 try:
                     record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
@@ -126,7 +131,7 @@ def read_json_lines(path):
                     raise ValueError(f"{path}, line {number:,}: not valid JSON ({error})") from error
                 if not isinstance(record, dict):
                     raise ValueError(f"{path}, line {number:,}: expected an object with fields, found {line[:40]!r}")
-                yield record
+                yield number, record
             position += len(line)
 
 

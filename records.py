@@ -9,7 +9,8 @@ Instruction records: where they come from, which of their fields is which, and w
 import json
 import re
 
-from corpus import BATCH_ROWS, expand_paths, numbered_json_lines, open_hub
+from corpus import BATCH_ROWS, open_hub
+from readers import expand_paths, numbered_json_lines
 
 HUB = {"open-instruct": {"path": "hakurei/open-instruct-v1", "split": "train", "streaming": True}}
 SUFFIXES = (".json", ".jsonl", ".parquet")

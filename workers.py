@@ -40,7 +40,8 @@ def children(count, initializer=None, arguments=()):
             yield executor
         except process.BrokenProcessPool:
             print("\nError: a worker process was ended from outside, perhaps for want of memory. Run the same command "
-                  "again, with fewer --num-workers: it goes on after the last whole chunk.", file=sys.stderr, flush=True)
+                  "again, with fewer --num-workers: it goes on after the last whole chunk.",
+                  file=sys.stderr, flush=True)
             os._exit(1)
         except BaseException:
             executor.shutdown(wait=False, cancel_futures=True)

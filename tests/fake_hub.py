@@ -43,7 +43,8 @@ def fineweb_bytes(texts, url="https://example.com/", **options):
 def fineweb_files(documents_of_files):
     """The repository's files: a card, the whole of FineWeb, which must not be read, and the sample."""
     return {"README.md": FINEWEB_CARD, "data/CC-MAIN-2013-20/000_00000.parquet": fineweb_bytes(["not of the sample"]),
-            **{f"sample/100BT/{i:03d}_00000.parquet": fineweb_bytes(texts) for i, texts in enumerate(documents_of_files)}}
+            **{f"sample/100BT/{i:03d}_00000.parquet": fineweb_bytes(texts)
+               for i, texts in enumerate(documents_of_files)}}
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def test_a_finished_run_says_what_it_made_and_the_next_command(reference):
 @given(texts=st.lists(st.text(alphabet="aé🙂\n", max_size=60), max_size=30), limit=st.integers(1, 25),
        task=st.integers(1, 80), chunk=st.integers(1, 6), most=st.integers(20, 200))
 def test_tasks_lose_nothing_and_end_chunks_where_the_documents_say(texts, limit, task, chunk, most):
-    """Whatever the sizes of documents, pieces, tasks and chunks; and a reading from a chunk's end gives the same rest."""
+    """Whatever the sizes of documents, pieces, tasks and chunks; reading on from a chunk's end gives the same."""
     documents = [((0, row), text) for row, text in enumerate(texts, 1)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readers, "MAX_DOCUMENT_BYTES", limit)
@@ -253,10 +253,26 @@ def long_corpus(tmp_path_factory):
 SMALL = ("--chunk-documents=100", "--num-workers=2")
 
 
-def test_killed_at_any_three_moments_the_same_command_makes_the_same_folder(long_corpus, tmp_path):
+@pytest.fixture(scope="module")
+def whole(long_corpus, tmp_path_factory):
+    """The data folder of one uninterrupted run over the long corpus."""
+    folder = tmp_path_factory.mktemp("whole")
+    status, output = run(*SMALL, dataset=long_corpus, data_dir=folder)
+    assert status == 0, output
+    return folder
+
+
+@pytest.fixture
+def begun(whole, tmp_path):
+    """A folder that holds the tokenizer, and no chunk yet."""
+    (tmp_path / f"tok{VOCAB}.model").write_bytes((whole / f"tok{VOCAB}.model").read_bytes())
+    write_manifest(tmp_path, {**read_manifest(whole), "complete": False, "chunks": []})
+    return tmp_path
+
+
+def test_killed_at_any_three_moments_the_same_command_makes_the_same_folder(long_corpus, whole, tmp_path):
     """Killed while the tokenizer is trained, while the first chunk is tokenized, and between or within later ones."""
-    whole, killed, chance = tmp_path / "whole", tmp_path / "killed", random.Random()
-    assert run(*SMALL, dataset=long_corpus, data_dir=whole)[0] == 0
+    killed, chance = tmp_path, random.Random()
     moments = (lambda process: wait_for(process, b"Training a tokenizer"),
                lambda process: wait_until((killed / f"tok{VOCAB}.model").exists, process),
                lambda process: wait_until(lambda: chunks_in(killed) > chance.randrange(1, 8), process))
@@ -272,39 +288,46 @@ def test_killed_at_any_three_moments_the_same_command_makes_the_same_folder(long
     assert contents(killed) == contents(whole)
 
 
-def test_no_process_outlives_a_parent_that_was_killed(long_corpus, tmp_path):
-    process = start(*SMALL, dataset=long_corpus, data_dir=tmp_path)
-    wait_until(lambda: chunks_in(tmp_path) >= 1, process)
+def test_no_process_outlives_a_parent_that_was_killed(long_corpus, begun):
+    process = start(*SMALL, dataset=long_corpus, data_dir=begun)
+    wait_until(lambda: chunks_in(begun) >= 1, process)
     assert len(members(process.pid)) >= 3  # it, and its workers
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     wait_until(lambda: not members(process.pid), seconds=20)
 
 
-@pytest.mark.parametrize("number, status, to_all, moment", [
-    (signal.SIGINT, 130, True, "chunk"), (signal.SIGTERM, 143, False, "chunk"), (signal.SIGINT, 130, True, "training")])
-def test_an_interrupted_run_leaves_whole_chunks_and_one_line(long_corpus, tmp_path, number, status, to_all, moment):
-    """Ctrl-C reaches all processes of a terminal, the signal of a scheduler only the first."""
-    process = start(*SMALL, dataset=long_corpus, data_dir=tmp_path)
-    if moment == "chunk":
-        wait_until(lambda: chunks_in(tmp_path) >= 2, process)
-    else:
-        wait_for(process, b"Training a tokenizer")
-    (os.killpg if to_all else os.kill)(process.pid, number)
+def leaves_one_line(process, folder, status):
     output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == status
-    assert "Traceback" not in output
-    assert output.count("\n") - output.count("Next:") < 40
-    assert f"Stopped. Whole chunks are kept in {tmp_path}; the same command goes on after them." in output
-    assert not list(tmp_path.glob("*.partial"))
-    for chunk in range(chunks_in(tmp_path)):
-        assert len(read_shard(tmp_path / f"train_{chunk:06d}.bin").tokens)
+    assert "Traceback" not in output and "leaked" not in output
+    assert output.endswith(f"\nStopped. Whole chunks are kept in {folder}; the same command goes on after them.\n")
     wait_until(lambda: not members(process.pid), seconds=20)
+    assert not list(folder.glob("*.partial"))
+    return all(len(read_shard(folder / f"train_{chunk:06d}.bin").tokens) for chunk in range(chunks_in(folder)))
 
 
-def test_a_worker_ended_from_outside_is_reported_with_a_remedy(long_corpus, tmp_path):
+@pytest.mark.parametrize("number, status, send", [(signal.SIGINT, 130, os.killpg), (signal.SIGTERM, 143, os.kill),
+                                                  (signal.SIGTERM, 143, os.killpg)])
+def test_an_interrupted_run_leaves_whole_chunks_and_one_line(long_corpus, begun, number, status, send):
+    """Ctrl-C reaches all processes of a terminal; a scheduler's signal all, or only the first."""
+    process = start(*SMALL, dataset=long_corpus, data_dir=begun)
+    wait_until(lambda: chunks_in(begun) >= 2, process)
+    send(process.pid, number)
+    assert leaves_one_line(process, begun, status)
+
+
+def test_an_interrupted_training_of_the_tokenizer_leaves_one_line(long_corpus, tmp_path):
     process = start(*SMALL, dataset=long_corpus, data_dir=tmp_path)
-    wait_until(lambda: chunks_in(tmp_path) >= 1, process)
+    wait_for(process, b"Training a tokenizer")
+    os.killpg(process.pid, signal.SIGINT)
+    leaves_one_line(process, tmp_path, 130)
+    assert contents(tmp_path) == {}
+
+
+def test_a_worker_ended_from_outside_is_reported_with_a_remedy(long_corpus, begun):
+    process = start(*SMALL, dataset=long_corpus, data_dir=begun)
+    wait_until(lambda: chunks_in(begun) >= 1, process)
     worker = next(pid for pid in members(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
     os.kill(worker, signal.SIGKILL)
     output = process.communicate(timeout=60)[0].decode()
