@@ -29,7 +29,8 @@ from repl import COMMANDS, Controls, read_command, visible, wrap_from_end
 from tokenizer import FIRST_BYTE_ID, Tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
+ENV = {**{name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")},  # the terminal's say
+       "OMP_NUM_THREADS": "1", "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
 TEXTS = ["The miller's daughter kept three geese and a grey cat behind the mill.",
          "Every morning she carried two pails of water up the hill, and the cat followed her.",
          "One day a stranger asked for bread; she gave him half a loaf and told him the way to the town.",
