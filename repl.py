@@ -138,9 +138,28 @@ def note(message):
 def show(parts):
     """Print a text, given as pairs (string, was it given): in a terminal what was given is bold, so that the seam shows."""
     if sys.stdout.isatty():
-        bold = _styled(sys.stdout)
-        parts = [(f"\x1b[1m{visible(s)}\x1b[0m" if given and bold else visible(s), given) for s, given in parts]
+        bold, parts = _styled(sys.stdout), [(visible(s), given) for s, given in parts]
+        text = wrap("".join(s for s, _ in parts), shutil.get_terminal_size().columns)
+        ends = [0, *itertools.accumulate(len(s) for s, _ in parts)]
+        parts = [(f"\x1b[1m{text[start:end]}\x1b[0m" if given and bold else text[start:end], given)
+                 for start, end, (_, given) in zip(ends, ends[1:], parts)]
     print("".join(s for s, _ in parts), flush=True)
+
+
+def wrap(text, columns):
+    """Text with a newline in the place of a space wherever the next word would not fit into the row.
+
+    >>> wrap("the moon rose over the mill", 10)
+    'the moon\\nrose over\\nthe mill'
+    """
+    pieces, column = [], 0
+    for piece in re.findall(r"\s|\S+", text):
+        width = get_cwidth(piece)
+        if column + width > columns and not piece.isspace() and pieces and pieces[-1] == " ":
+            pieces[-1], column = "\n", 0
+        pieces.append(piece)
+        column = 0 if piece == "\n" else column + width
+    return "".join(pieces)
 
 
 def wrap_from_end(text, columns):

@@ -25,7 +25,7 @@ import checkpoint
 import sample_xcoax
 import settings
 from model import GPT, GPTConfig
-from repl import COMMANDS, Controls, read_command, visible, wrap_from_end
+from repl import COMMANDS, Controls, read_command, visible, wrap, wrap_from_end
 from tokenizer import FIRST_BYTE_ID, Tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -390,3 +390,11 @@ def test_pickled_code_is_refused_and_not_run(tmp_path, monkeypatch, quiet, write
                                           (["--top-p", 3], "top_p= takes"), (["--device", "abacus"], "not available")])
 def test_a_flag_that_does_not_fit_is_answered(checkpoints, monkeypatch, quiet, args, answer):
     assert answer in complaint(monkeypatch, "--model-path", checkpoints["reverse"], *args)
+
+
+@given(text=st.text(alphabet="ab 語\n", max_size=60), columns=st.integers(4, 20))
+def test_a_text_is_wrapped_between_words_and_nothing_else_changes(text, columns):
+    wrapped = wrap(text, columns)
+    assert len(wrapped) == len(text) and all(a == b or (a, b) == (" ", "\n") for a, b in zip(text, wrapped))
+    for row in wrapped.split("\n"):
+        assert get_cwidth(row.rstrip()) <= columns or " " not in row.strip() or row.startswith(" ")
