@@ -13,9 +13,9 @@ echo; echo "2. Training: four and a half minutes"
 
 echo; echo "3. Three endings, and what the model writes before them"
 .venv/bin/python sample_xcoax.py --model-path out/tales/best_checkpoint.pt --seed 1 <<'ENDINGS'
-They laughed all the way home.
-"I found it where I had left it," said Tom.
-From that day on, the old boat belonged to both of them.
+There it was, just where she had left it. "Thinking is quicker than running," said her grandmother.
+Nobody ever laughed at the machine again.
+"Next time," she said, "I shall keep my promise."
 ENDINGS
 
 echo "Now write an ending of your own:"

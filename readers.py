@@ -110,7 +110,7 @@ def read_json_lines(path):
 
 
 def numbered_json_lines(path):
-    """(line number, record) of a .jsonl file; raises ValueError naming file and line of what is no JSON object in UTF-8."""
+    """(line number, record) of a .jsonl file; raises ValueError naming file and line of what is no JSON object."""
     position = 0
     with open(path, "rb") as file:
         for number in itertools.count(1):
