@@ -320,7 +320,9 @@ def report(run, manifest):
         print(f"{split:>6}: {held['documents']:>12,} documents {held['tokens']:>16,} tokens {held['bytes']:>16,} bytes"
               + (f"   {held['bytes'] / held['tokens']:.2f} bytes per token" if held["tokens"] else ""))
     if not totals(manifest, "val")["tokens"]:
-        print("No document fell to validation, and training needs some: --overwrite with a larger --val-fraction.")
+        print("No document fell to validation, and training needs some. Run the same command again, with\n"
+              f"    --overwrite --val-fraction {min(0.5, 10 * run.val_fraction):g}")
+        return
     folder = f" --data-dir {run.data_dir}" if run.data_dir != Path("data/xcoax") else ""
     print(f"Next:\n    python train_xcoax.py{' config/tales.toml' if run.dataset == 'tales' else ''}{folder}")
 

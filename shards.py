@@ -172,14 +172,15 @@ def keyed_permutation(index, length, key):
 class Windows:
     """The windows of block_size + 1 tokens of a split; neighbours share one token, so that every token is a target."""
 
-    def __init__(self, shards, block_size, seed=0):
+    def __init__(self, shards, block_size, seed=0, split="train"):
         self.block_size, self.seed = block_size, seed
         self.tokens = [shard.tokens for shard in shards]
         self.ends = np.cumsum([max(0, len(tokens) - 1) // block_size for tokens in self.tokens], dtype=np.int64)
         if not len(self.ends) or self.ends[-1] == 0:
             found = sum(map(len, self.tokens))
-            raise ValueError(f"{found:,} tokens are too few for one window of {block_size:,} + 1. Preprocess more text, "
-                             "or pass a smaller --block-size.")
+            more = "more text" if split == "train" else "with a larger --val-fraction and --overwrite"
+            raise ValueError(f"{found:,} tokens in the {split} split are too few for one window of {block_size:,} + 1. "
+                             f"Preprocess {more}, or train with a smaller --block-size.")
 
     def __len__(self):
         return int(self.ends[-1])

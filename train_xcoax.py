@@ -64,7 +64,7 @@ def main():
     run = settings.parse(TrainSettings, __doc__, default_file=Path(__file__).parent / "config/xcoax.toml")
     manifest = read_manifest(run.data_dir)
     tokenizer = Tokenizer.load(run.data_dir / manifest["tokenizer"])
-    train_windows, val_windows = (Windows(read_split(run.data_dir, split, tokenizer.sha256), run.block_size, run.seed)
+    train_windows, val_windows = (Windows(read_split(run.data_dir, split, tokenizer.sha256), run.block_size, run.seed, split)
                                   for split in ("train", "val"))
     torch.manual_seed(run.seed)
     model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, **{name: getattr(run, name) for name in (

@@ -24,6 +24,7 @@ from device import autocast, pick_device, pick_dtype
 from shards import atomic_write
 
 LOG_INTERVAL = 10  # updates between rows of metrics.jsonl
+SAMPLE = {"base": "python sample_xcoax.py", "instruct": "python sample_xcoax_instruct.py"}  # what comes after training
 
 
 @dataclass
@@ -345,6 +346,10 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
     if stop.received:
         print(f"Stopped by {stop.received} after update {counters['iter_num']:,}, saved in {last_path}. The same "
               "command goes on from there.")
+    else:
+        why = "the time was up" if counters["iter_num"] < settings.max_iters else "all updates are done"
+        print(f"Finished after update {counters['iter_num']:,}: {why}. The best validation loss, "
+              f"{counters['best_val_loss']:.4f}, is in {best_path}. Next:\n    {SAMPLE[kind]} --model-path {best_path}")
     return counters
 
 

@@ -293,7 +293,7 @@ def test_fixed_batches_are_distinct_windows_and_the_same_each_time(lengths, bloc
 
 @pytest.mark.parametrize("lengths", [(), (0,), (10,), (10, 10, 0)])
 def test_too_few_tokens_for_one_window_say_so(lengths):
-    with pytest.raises(ValueError, match=f"{sum(lengths)} tokens are too few for one window of 10 .* --block-size"):
+    with pytest.raises(ValueError, match=f"{sum(lengths)} tokens in the train split are too few for one window of 10 .* --block-size"):
         Windows(numbered(*lengths), 10)
 
 
