@@ -287,7 +287,7 @@ def test_ctrl_c_stops_a_text_keeps_it_and_leaves_the_settings(terminal):
     terminal.wait("tokens, Ctrl-C stops")
     terminal.type("\x03")
     shown = terminal.wait("stopped by Ctrl-C")
-    assert re.search(r"\w \x1b\[1mwithout end\x1b\[0m\r\n", shown)
+    assert re.search(r"\w\s+\x1b\[1mwithout\s+end\x1b\[0m\r\n", shown)  # a row may end at either space
     assert "tokens=100000" in terminal.command("n=1")
 
 
@@ -334,7 +334,7 @@ def test_a_forward_model_asks_for_a_beginning_and_ctrl_d_leaves(checkpoints):
     terminal = Terminal(checkpoints["forward"])
     try:
         terminal.wait("Beginning:")
-        assert re.search(r"\x1b\[1mOne day\x1b\[0m.*\w.*\r\n", terminal.ask("One day"))
+        assert re.search(r"\x1b\[1mOne day\x1b\[0m.+\r\n", terminal.ask("One day"), re.DOTALL)
         terminal.wait("Beginning:")
         terminal.type("\x04")
         assert terminal.status() == 0
