@@ -334,7 +334,7 @@ def test_a_forward_model_asks_for_a_beginning_and_ctrl_d_leaves(checkpoints):
     terminal = Terminal(checkpoints["forward"])
     try:
         terminal.wait("Beginning:")
-        assert re.search(r"\x1b\[1mOne day\x1b\[0m.+\r\n", terminal.ask("One day"), re.DOTALL)
+        assert re.search(r"\x1b\[1mOne\s+day\x1b\[0m.+\r\n", terminal.ask("One day"), re.DOTALL)
         terminal.wait("Beginning:")
         terminal.type("\x04")
         assert terminal.status() == 0
