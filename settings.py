@@ -35,7 +35,9 @@ def parse(settings_class, description, args=None, default_file=None):
     default_file is read when none is named. Prints the final settings. Exits with a message on anything unknown.
     """
     args = list(sys.argv[1:] if args is None else args)
-    file = args.pop(0) if args and args[0].endswith(".toml") else default_file
+    file = default_file
+    if args and (args[0].endswith(".toml") or Path(f"{args[0]}.toml").is_file()):
+        file = args.pop(0).removesuffix(".toml") + ".toml"
     if not file:
         return tyro.cli(settings_class, args=args, description=description)
     # The file alone first, under its own name, so that an error says where it stands; what it gives are the defaults of

@@ -141,6 +141,11 @@ def test_a_table_in_a_file_is_an_error(capsys):
     assert "run.toml" in complaint(capsys, file="[training]\nmax_iters = 5")
 
 
+def test_the_ending_of_a_file_may_be_left_out():
+    Path("small.toml").write_text("max_iters = 5")
+    assert parse("small", "--seed", "3") == Example(max_iters=5, seed=3)
+
+
 def test_a_file_that_is_no_toml_names_itself(capsys):
     assert "run.toml is not valid TOML" in complaint(capsys, file="max_iters == 5")
 
