@@ -274,7 +274,8 @@ def loop(label, answer, controls, what):
     """Read lines until quit or the end of the input; return the exit status.
 
     answer(text, controls) prints samples and returns False if Ctrl-C stopped it. In a terminal label is the prompt, and
-    editing and history work. On a pipe there is no prompt, a line that fails is named on standard error, and the status is 1.
+    editing and history work. On a pipe there is no prompt, a line that fails is named on standard error, and the status is 1;
+    a blank one is named and skipped.
     """
     terminal, status, answers = sys.stdin.isatty(), 0, 0
     session = PromptSession(output=create_output(always_prefer_tty=True)) if terminal else None
@@ -293,7 +294,7 @@ def loop(label, answer, controls, what):
                 controls = command
                 note(str(controls))
             elif not line.strip():
-                raise ValueError("There is no text here. Write some words, or help.")
+                note("There is no text here. Write some words, or help." if terminal else f"line {number} is blank: skipped")
             else:
                 if answers and not terminal:
                     print(SEPARATOR)

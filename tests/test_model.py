@@ -13,28 +13,13 @@ from torch.testing import assert_close
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from model import GPT, GPTConfig, KVCache, apply_rotary, plain_attention, rotary_tables, sample_next
+from tiny import tiny_model
 
 VOCAB = 61
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Models this small are several times faster without threads waiting for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def tiny(seed=0, **changes):
-    """A small model whose weights are large enough that its answers depend on the whole context."""
-    torch.manual_seed(seed)
-    model = GPT(GPTConfig(**{**dict(block_size=16, vocab_size=VOCAB, n_layer=2, n_head=4, n_embd=32), **changes}))
-    with torch.no_grad():
-        for p in model.parameters():
-            if p.dim() == 2:
-                p.mul_(8)
-    return model
+    return tiny_model(8, seed, **{"block_size": 16, "vocab_size": VOCAB, "n_head": 4, **changes})
 
 
 def random_ids(*shape, seed=1):
@@ -100,7 +85,7 @@ def test_bfloat16_autocast_stays_close_to_float32():
 
 @pytest.mark.parametrize("autocast", [False, True])
 def test_dropout_is_active_only_in_training(autocast):
-    model, idx = tiny(dropout=0.3), random_ids(1, 16)
+    model, idx = tiny(dropout=0.3).train(), random_ids(1, 16)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         assert not torch.equal(model(idx)[0], model(idx)[0])
         model.eval()
@@ -110,7 +95,7 @@ def test_dropout_is_active_only_in_training(autocast):
 def test_attention_itself_drops_out():
     q, k, v = torch.randn(3, 2, 4, 16, 8, generator=rng())
     assert not torch.equal(plain_attention(q, k, v, 0.3), plain_attention(q, k, v, 0.3))
-    attention = tiny(dropout=0.3).blocks[0].attention
+    attention = tiny(dropout=0.3).blocks[0].attention.train()
     x, tables = torch.randn(2, 16, 32, generator=rng()), rotary_tables(16, 8)
     assert not torch.equal(attention(x, *tables), attention(x, *tables))
     attention.eval()
@@ -228,9 +213,7 @@ def test_micro_batches_equal_one_large_batch():
 
 
 def test_a_tiny_model_memorises_one_batch():
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(block_size=16, vocab_size=VOCAB, n_layer=2, n_head=4, n_embd=32))
-    idx = random_ids(4, 17)
+    model, idx = tiny_model(block_size=16, vocab_size=VOCAB), random_ids(4, 17)
     optimizer = torch.optim.AdamW(model.optimizer_groups(0.0), lr=1e-2)
     for _ in range(150):
         _, loss = model(idx[:, :-1], idx[:, 1:])

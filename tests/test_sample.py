@@ -24,8 +24,8 @@ from prompt_toolkit.utils import get_cwidth
 import checkpoint
 import sample_xcoax
 import settings
-from model import GPT, GPTConfig
 from repl import COMMANDS, Controls, read_command, visible, wrap, wrap_from_end
+from tiny import tiny_model
 from tokenizer import FIRST_BYTE_ID, Tokenizer, train_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,10 +42,9 @@ RESET = "temp=2.0 top_k=20 top_p=off min_p=off tokens=20 seed=7 n=1"
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
     """Paths of two untrained models, which write learned pieces only and never stop, if top_k is 20."""
-    torch.manual_seed(0)
     paths = {}
     for direction, tokenizer in TOKENIZERS.items():
-        model = GPT(GPTConfig(block_size=64, vocab_size=tokenizer.vocab_size, n_layer=2, n_head=2, n_embd=32))
+        model = tiny_model(vocab_size=tokenizer.vocab_size)
         with torch.no_grad():
             model.norm.weight.mul_(10)
             model.wte.weight[: FIRST_BYTE_ID + 256] = 0  # never among the 20 likeliest
@@ -243,10 +242,15 @@ def test_every_line_of_a_pipe_up_to_quit_gets_texts_that_end_with_the_line(piped
 def test_a_line_that_fails_is_named_and_the_rest_goes_on(piped):
     status, _, err = piped
     assert status == 1 and "Traceback" not in err
-    for start in ("line 3: There is no text", "line 7: n=100 does not fit: n= takes a whole number from 1 to 64",
+    for start in ("line 3 is blank: skipped", "line 7: n=100 does not fit: n= takes a whole number from 1 to 64",
                   "line 8: There is no command temprature=", "line 11: 'utf-8'"):
         assert start in err
     assert err.count("line ") == 4
+
+
+def test_a_blank_line_is_no_failure(checkpoints):
+    status, out, err = run("--model-path", checkpoints["reverse"], "--tokens", 5, stdin=b"\nover the water.\n\n")
+    assert status == 0 and out.endswith("over the water.\n") and err.count("is blank: skipped") == 2
 
 
 def test_a_very_long_ending_is_kept_whole_and_the_part_read_is_named(piped):

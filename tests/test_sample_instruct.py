@@ -23,9 +23,9 @@ import records
 import sample_xcoax_instruct
 import settings
 from backtranslate import Instructions, Scores
-from model import GPT, GPTConfig
 from repl import Controls
 from test_sample import ENV, ROOT, Terminal
+from tiny import learn, tiny_model
 from tokenizer import MARKERS, Tokenizer, train_tokenizer
 
 SCRIPT = "sample_xcoax_instruct.py"
@@ -38,34 +38,13 @@ TOKENIZER = TOKENIZERS["reverse"]
 MARKED = "Done.<|im_end|><|im_start|><|instruction|>Say hello.<|im_end|>"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def train(model):
-    """Let the model learn what the instructions of PAIRS look like and where they end, though hardly which goes with what."""
-    optimizer, rng = torch.optim.AdamW(model.parameters(), lr=8e-3), random.Random(0)
-    for _ in range(120):
-        rows = [(TOKENIZER.encode_response(rng.choice((a, a, a, "")))[0], TOKENIZER.encode_instruction(b))
-                for a, b in rng.sample(PAIRS, 12)]
-        longest = max(len(a) + len(b) for a, b in rows)
-        ids = torch.tensor([a + b + [0] * (longest - len(a) - len(b)) for a, b in rows])
-        mask = torch.tensor([[len(a) <= t < len(a) + len(b) for t in range(longest)] for a, b in rows])
-        _, loss = model(ids[:, :-1], ids[:, 1:], mask[:, 1:])
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model.eval()
-
-
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    return train(GPT(GPTConfig(block_size=96, vocab_size=330, n_layer=2, n_head=2, n_embd=32)))
+    """Has learned what the instructions of PAIRS look like and where they end, though hardly which goes with what."""
+    rng = random.Random(0)
+    return learn(tiny_model(block_size=96), TOKENIZER, lambda: [(rng.choice((response, response, response, "")), text)
+                                                                for response, text in rng.sample(PAIRS, 12)],
+                 steps=120, learning_rate=1.2e-2)
 
 
 @pytest.fixture(scope="module")
@@ -335,8 +314,7 @@ def test_marker_text_in_a_response_cannot_end_its_turn(unbroken):
 
 @pytest.mark.parametrize("marker", ["<|im_start|>", "<|im_end|>", "<|response|>", "<|endoftext|>"])
 def test_every_special_id_ends_the_instruction(marker):
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(block_size=64, vocab_size=330, n_layer=1, n_head=2, n_embd=16)).eval()
+    model = tiny_model(n_layer=1, n_embd=16)
     wanted = {**TOKENIZER.marker_ids, "<|endoftext|>": TOKENIZER.eos_id}[marker]
     work = Instructions(model, TOKENIZER, Controls(tokens=10, seed=1, temp=0))
     first = TOKENIZER.encode_text("What")[0]
@@ -406,7 +384,7 @@ def test_a_long_response_is_shortened_and_says_so(terminal):
 
 def test_a_pipe_gets_instructions_and_nothing_else_on_standard_output(model_path):
     status, out, err = run("--model-path", model_path, "--seed", 1, stdin=b"The cat is sleeping.\n\nThe dog is eating.\nn=0\n")
-    assert status == 1 and "line 2: There is no text" in err and "line 4: n=0 does not fit" in err
+    assert status == 1 and "line 2 is blank" in err and "line 4: n=0 does not fit" in err
     texts = out.removesuffix("\n").split("\n---\n")
     assert len(texts) == 2 and all(text.startswith("Generated Instruction: ") for text in texts)
     assert err.count("PMI") == 2 and not any(marker in out for marker in MARKERS)

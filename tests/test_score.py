@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from model import GPT, GPTConfig
 from score import fits, log_probs, mrr, ranks, recall_at, scores, weigh
+from tiny import learn, tiny_model
 from tokenizer import Tokenizer, train_tokenizer
 
 ANIMALS = ("cat", "dog", "hen", "goat", "mouse", "owl", "horse", "wren")
@@ -17,46 +17,17 @@ TOKENIZER = Tokenizer(train_tokenizer([f"{response}\n{text}" for response, text 
 CHANCE = sum(1 / rank for rank in range(1, 9)) / 8  # of the mean reciprocal rank among 8
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def tiny(block_size=64, loud=8):
-    """An untrained model whose answers depend on the whole context."""
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(block_size=block_size, vocab_size=TOKENIZER.vocab_size, n_layer=2, n_head=2, n_embd=32))
-    with torch.no_grad():
-        for p in model.parameters():
-            p.mul_(loud if p.dim() == 2 else 1)
-    return model.eval()
+def tiny(loud=8):
+    return tiny_model(loud, vocab_size=TOKENIZER.vocab_size)
 
 
 @pytest.fixture(scope="module")
 def trained():
     """A small model that has learned which instruction goes with which response, and has seen empty responses."""
-    model, rng = tiny(loud=1), random.Random(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=6e-3)
-    for step in range(350):
-        for group in optimizer.param_groups:
-            group["lr"] = 6e-3 * (1 - step / 350)
-        rows, counts = [], []
-        for response, text in rng.sample(PAIRS, 24):
-            prompt, _ = TOKENIZER.encode_response(response if rng.random() > 0.1 else "")
-            target = TOKENIZER.encode_instruction(text)
-            rows.append(prompt + target)
-            counts.append(len(target))
-        longest = max(map(len, rows))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
-        mask = torch.tensor([[len(row) - n <= t < len(row) for t in range(longest)] for row, n in zip(rows, counts)])
-        _, loss = model(ids[:, :-1], ids[:, 1:], mask[:, 1:])
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    return model.eval()
+    rng = random.Random(0)
+    return learn(tiny(loud=1), TOKENIZER, lambda: [(response if rng.random() > 0.1 else "", text)
+                                                   for response, text in rng.sample(PAIRS, 24)],
+                 steps=350, learning_rate=6e-3)
 
 
 def random_pairs(n, longest=30):

@@ -9,10 +9,9 @@ import time
 
 import pytest
 import torch
-from tiny import SHAPE, TEXTS, make_shards, run, start
+from tiny import SHAPE, TEXTS, make_shards, run, start, tiny_model
 
 import checkpoint
-from model import GPT, GPTConfig
 from shards import Windows, read_split
 from tokenizer import Tokenizer
 from trainer import LoopSettings, accumulate, evaluate, learning_rate_at
@@ -76,8 +75,7 @@ def test_time_running_out_brings_the_rate_down_as_well():
 
 
 def test_masked_batches_of_any_division_give_the_gradient_of_one_large_batch():
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(block_size=16, vocab_size=50, n_layer=2, n_head=2, n_embd=16))
+    model = tiny_model(block_size=16, vocab_size=50, n_embd=16)
     x, y = torch.randint(50, (6, 16)), torch.randint(50, (6, 16))
     mask = torch.rand(6, 16) < torch.tensor([0.1, 0.9, 0.5, 0.2, 1.0, 0.3])[:, None]
 

@@ -1,4 +1,4 @@
-"""A tiny corpus with its shards, and the programs of this project run as a user runs them."""
+"""A tiny corpus with its shards, tiny models, and the programs of this project run as a user runs them."""
 
 import os
 import subprocess
@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from model import GPT, GPTConfig
 from shards import SPLITS, split_of, write_manifest, write_shard
 from tokenizer import Tokenizer, train_tokenizer
 
@@ -37,6 +39,34 @@ def make_shards(folder, direction="reverse", vocab_size=400):
                             "tokenizer": f"tok{vocab_size}.model", "tokenizer_sha256": tokenizer.sha256.hex(),
                             "complete": True, "chunks": [chunk]})
     return tokenizer
+
+
+def tiny_model(loud=1, seed=0, **shape):
+    """An untrained model in eval mode. The larger its matrices (loud), the more its answers depend on the whole context."""
+    torch.manual_seed(seed)
+    model = GPT(GPTConfig(**{"block_size": 64, "vocab_size": 330, "n_layer": 2, "n_head": 2, "n_embd": 32, **shape}))
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(loud if p.dim() == 2 else 1)
+    return model.eval()
+
+
+def learn(model, tokenizer, draw, steps, learning_rate):
+    """Train model on the pairs (response, instruction) of draw(), another list of them at each step; returns it."""
+    optimizer = torch.optim.AdamW(model.parameters())
+    for step in range(steps):
+        rows = [(tokenizer.encode_response(response)[0], tokenizer.encode_instruction(text)) for response, text in draw()]
+        longest = max(len(prompt) + len(target) for prompt, target in rows)
+        ids = torch.tensor([[*prompt, *target, *[0] * (longest - len(prompt) - len(target))] for prompt, target in rows])
+        mask = torch.tensor([[len(prompt) <= t < len(prompt) + len(target) for t in range(longest)]
+                             for prompt, target in rows])
+        _, loss = model(ids[:, :-1], ids[:, 1:], mask[:, 1:])
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * (1 - step / steps)
+        optimizer.step()
+        optimizer.zero_grad()
+    return model
 
 
 def start(script, *arguments, **options):
