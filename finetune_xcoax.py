@@ -64,8 +64,8 @@ def read_examples(run, model, tokenizer):
 
     Raises FileNotFoundError or ValueError, each with what to run next.
     """
-    manifest = read_manifest(run.data_dir, PREPROCESS)
-    make = f"{PREPROCESS} --tokenizer {run.model_path} --block-size {model.config.block_size}"
+    make = f"{PREPROCESS} --tokenizer {run.model_path}"  # which also says how long an example may be
+    manifest = read_manifest(run.data_dir, make)
     if manifest.get("kind") != "instruct":
         raise ValueError(f"{run.data_dir} holds documents, not instruction examples. Make some in another folder, and "
                          f"name it with --data-dir:\n    {make} --data-dir data/instruct")

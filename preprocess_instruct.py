@@ -2,11 +2,12 @@
 Turn instruction records into shards of examples: the response first, then the instruction to be written.
 
     python preprocess_instruct.py --vocab-size 8888                  # Open Instruct V1, streamed from the hub
-    python preprocess_instruct.py --dataset tales                    # pairs about the embedded small world: no network
+    python preprocess_instruct.py --dataset tales --tokenizer out/tales/best_checkpoint.pt --data-dir data/instruct_tales
     python preprocess_instruct.py --dataset 'mine/*.jsonl,more.parquet' --data-dir data/mine
 
 A record has the fields instruction, input and output, or others that say the same (response, context, prompt and
-completion, messages). Needs the tokenizer that preprocess_xcoax.py has made. Writes data/instruct/train_*.bin and
+completion, messages); the tales are pairs about the embedded small world, for which no network is needed. Takes the
+tokenizer that preprocess_xcoax.py has made, or that of the model to be fine-tuned. Writes data/instruct/train_*.bin and
 val_*.bin, one pair for every 10,000 records, and last of all manifest.json, without which they count for nothing.
 """
 
@@ -28,7 +29,8 @@ from shards import SPLITS, read_manifest, split_of, totals, write_manifest, writ
 from tokenizer import Tokenizer
 
 CHUNK_RECORDS = 10_000
-TALES_RECORDS = 20_000
+TALES_RECORDS = 40_000
+BLOCK_SIZE = 1024
 SHORTEST_RESPONSE = 16  # tokens; less of a longer response says too little about its instruction
 
 
@@ -45,12 +47,13 @@ class PreprocessSettings:
     """The tokenizer: a .model file, or a checkpoint, which holds one; by default data/xcoax/tok{vocab_size}.model."""
     data_dir: Path = Path("data/instruct")
     """Folder to write to."""
-    block_size: int = 1024
-    """Tokens that the model to be fine-tuned sees at once: a response that makes an example longer loses its end."""
+    block_size: int | None = None
+    """Tokens that the model to be fine-tuned sees at once: a response that makes an example longer loses its end. By
+    default that of the model where --tokenizer is a checkpoint, else 1,024."""
     val_fraction: float = 0.02
     """Share of the records kept for validation, chosen by a hash of instruction and input."""
     num_records: int | None = None
-    """Records to read at most; by default all, and 20,000 of the tales, which have no end."""
+    """Records to read at most; by default all, and 40,000 of the tales, which have no end."""
     seed: int = 1
     """Which tales are told; the order of other records has no chance in it."""
     overwrite: bool = False
@@ -63,16 +66,17 @@ class PreprocessSettings:
             self.num_records = TALES_RECORDS
         if self.num_records is not None and self.num_records < 1 or not 0 < self.val_fraction < 1:
             raise ValueError("--num-records must be at least 1 and --val-fraction between 0 and 1")
-        if self.block_size < 32:
+        if self.block_size is not None and self.block_size < 32:
             raise ValueError(f"--block-size {self.block_size} has no room for an example; it must be at least 32")
 
 
 def load_tokenizer(path):
-    """The tokenizer of a .model file or of a checkpoint."""
+    """The tokenizer of a .model file, or that of a checkpoint, and the block size that goes with it."""
     if path.suffix != ".pt":
-        return Tokenizer.load(path)
+        return Tokenizer.load(path), BLOCK_SIZE
     import checkpoint  # loads torch, which nothing else here needs
-    return Tokenizer(checkpoint.load(path)["tokenizer"])
+    content = checkpoint.load(path)
+    return Tokenizer(content["tokenizer"]), content["config"]["block_size"]
 
 
 def prepare_folder(run, tokenizer):
@@ -157,7 +161,8 @@ def write_chunk(run, manifest, tokenizer, held):
 
 def main():
     run = settings.parse(PreprocessSettings, __doc__)
-    tokenizer = load_tokenizer(run.tokenizer)
+    tokenizer, block_size = load_tokenizer(run.tokenizer)
+    run.block_size = run.block_size or block_size
     run.vocab_size = tokenizer.vocab_size
     settings.show(run)
     manifest = prepare_folder(run, tokenizer)

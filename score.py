@@ -130,12 +130,13 @@ def weigh(model, tokenizer, prompts, samples):
     return [sorted(candidates, key=lambda c: (-c.score.pmi, c.instruction)) for candidates in weighed]
 
 
-def ranks(model, tokenizer, pairs, candidates=64, seed=0, shuffled=False):
+def ranks(model, tokenizer, pairs, candidates=64, seed=0, shuffled=False, advance=lambda: None):
     """How well the model finds the true instruction of each response among those of other records.
 
     pairs are (response, instruction) as texts. Each true instruction stands among candidates - 1 different ones drawn from the
-    others; a response too long for the block beside them loses its end. shuffled gives every record the response of another:
-    the control, which must score at chance. Equal scores are put in random order.
+    others; a response too long for the block beside one of them loses its end, as in training. shuffled gives every record
+    the response of another: the control, which must score at chance. Equal scores are put in random order. advance() is called
+    after every pair.
     Returns {"raw": [...], "per_token": [...], "pmi": [...]}, the rank, 1 or above, of every pair's true instruction.
     """
     texts, rng = list(dict.fromkeys(text for _, text in pairs)), random.Random(seed)
@@ -152,14 +153,21 @@ def ranks(model, tokenizer, pairs, candidates=64, seed=0, shuffled=False):
     found = {"raw": [], "per_token": [], "pmi": []}
     for response, (_, true) in zip(responses, pairs):
         drawn = [true, *[text for text in rng.sample(texts, candidates) if text != true][: candidates - 1]]
-        longest = max(len(ids[text]) for text in drawn)
-        prompt, _ = tokenizer.encode_response(response, room=model.config.block_size - longest + 1)
-        values = log_probs(model, [(prompt, ids[text]) for text in drawn])
+        prompts = _prompts(model, tokenizer, response, [len(ids[text]) for text in drawn])
+        values = log_probs(model, [(prompt, ids[text]) for prompt, text in zip(prompts, drawn)])
         for name, worth in (("raw", [total for total, _ in values]), ("per_token", [total / n for total, n in values]),
                             ("pmi", [total - priors[text][0] for text, (total, _) in zip(drawn, values)])):
             ties = sum(value == worth[0] for value in worth[1:])
             found[name].append(1 + sum(value > worth[0] for value in worth[1:]) + rng.randint(0, ties))
+        advance()
     return found
+
+
+def _prompts(model, tokenizer, response, lengths):
+    """The prompt for each of several instructions of so many ids: the whole response, or what the block holds beside them."""
+    whole, _ = tokenizer.encode_response(response)
+    rooms = [model.config.block_size + 1 - length for length in lengths]  # the last id is never read
+    return [whole if len(whole) <= room else tokenizer.encode_response(response, room)[0] for room in rooms]
 
 
 def mrr(ranks):

@@ -13,14 +13,13 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from test_train import rows, wait_for_update
-from tiny import ANIMALS, PEOPLE, PLACES, TEXTS, make_shards, run, start
+from tiny import ANIMALS, PEOPLE, PLACES, TEXTS, make_shards, run, start, tiny_model
 
 import checkpoint
 import finetune_xcoax
 import preprocess_instruct
 import records
 from examples import Examples
-from model import GPT, GPTConfig
 from records import full_instruction, pair, read_file, read_records, shape_of
 from reverse import reverse
 from shards import SPLITS, read_manifest, read_split, totals
@@ -46,9 +45,7 @@ def base(tokenizer, tmp_path_factory):
 
 
 def save_base(path, tokenizer, **shape):
-    torch.manual_seed(1)
-    shape = {"n_layer": 2, "n_head": 2, "n_embd": 32, "block_size": BLOCK, **shape}
-    checkpoint.save(path, GPT(GPTConfig(vocab_size=tokenizer.vocab_size, **shape)), tokenizer, {}, {})
+    checkpoint.save(path, tiny_model(vocab_size=tokenizer.vocab_size, **{"block_size": BLOCK, **shape}), tokenizer, {}, {})
     return path
 
 
@@ -72,7 +69,7 @@ def call(script, *arguments):
 
 def preprocess(dataset, tokenizer, folder, *more):
     call(preprocess_instruct, "--dataset", dataset, "--tokenizer", tokenizer, "--data-dir", folder,
-         "--block-size", BLOCK, "--val-fraction", "0.2", *more)
+         "--val-fraction", "0.2", *more)
 
 
 def arguments(base, data, out, *more):
@@ -341,6 +338,13 @@ def test_an_interrupted_run_leaves_nothing_that_counts_and_the_same_command_make
     assert (tmp_path / "train_000000.bin").read_bytes() == (data / "train_000000.bin").read_bytes()
 
 
+def test_the_block_size_is_that_of_the_model_unless_only_a_tokenizer_is_named(base, data, tokenizer, tmp_path):
+    assert read_manifest(data)["block_size"] == BLOCK
+    (tmp_path / "tok.model").write_bytes(tokenizer.model)
+    preprocess(data.parent / "records.jsonl", tmp_path / "tok.model", tmp_path)
+    assert read_manifest(tmp_path)["block_size"] == 1024
+
+
 def test_chunks_change_nothing_but_the_number_of_files(base, data, tmp_path):
     with patch.object(preprocess_instruct, "CHUNK_RECORDS", 20):
         preprocess(data.parent / "records.jsonl", base, tmp_path)
@@ -421,8 +425,7 @@ def test_some_examples_come_without_their_response_others_in_each_epoch_and_none
 
 def test_the_loss_counts_the_targets_of_the_instruction_and_nothing_else(data, tokenizer):
     examples = examples_of(data, "val")
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(block_size=BLOCK, vocab_size=tokenizer.vocab_size, n_layer=1, n_head=2, n_embd=16)).eval()
+    model = tiny_model(block_size=BLOCK, vocab_size=tokenizer.vocab_size)
     total = count = 0
     for i in range(len(examples)):
         ids = examples.row(i)[0].tolist()
@@ -501,13 +504,13 @@ def base_of_another_tokenizer(path, direction="reverse"):
 
 @pytest.mark.parametrize("change, expected", [
     (lambda base, data, out: [base_of_another_block(out / "base.pt"), data, out / "new"],
-     r"has an example of \d+ tokens, .*base.pt sees 32 at once(.|\n)*--block-size 32 --dataset .*jsonl .*--overwrite"),
+     r"has an example of \d+ tokens, .*base.pt sees 32 at once(.|\n)*--tokenizer .*base.pt --dataset .*jsonl .*--overwrite"),
     (lambda base, data, out: [base_of_another_tokenizer(out / "base.pt"), data, out / "new"],
      r"base.pt has a tokenizer of 390 pieces, the examples in .*instruct.*were made with another one, of 400(.|\n)*"
      r"preprocess_instruct.py --tokenizer .*base.pt"),
     (lambda base, data, out: [base_of_another_tokenizer(out / "base.pt", "forward"), data, out / "new"],
      r"base.pt is a forward model, the examples in .*reverse direction"),
-    (lambda base, data, out: [base, out / "nothing", out], r"No training shards(.|\n)*python preprocess_instruct.py"),
+    (lambda base, data, out: [base, out / "nothing", out], r"No training shards(.|\n)*python preprocess_instruct.py --tokenizer .*checkpoint.pt"),
     (lambda base, data, out: [out / "missing.pt", data, out / "new"], r"No checkpoint at (.|\n)*python train_xcoax.py"),
     (lambda base, data, out: [base, data, base.parent], r"would be written over(.|\n)*--out-dir"),
 ], ids=["shape", "tokenizer", "direction", "no examples", "no base model", "over the base model"])

@@ -155,6 +155,14 @@ def test_there_are_at_least_twelve_kinds_of_pairs(asked):
     assert len({pair["kind"] for pair in asked}) >= 12
 
 
+def test_the_kind_of_every_question_is_told_from_its_words(asked):
+    assert [tales.kind_of(pair["instruction"]) for pair in asked] == [pair["kind"] for pair in asked]
+    assert [tales.kind_of(text) for text in ("", "?", "The cat is sleeping.", "What is", "Is it? What is a cat doing")] == [
+        None] * 5
+    assert [tales.kind_of(text) for text in ("What is the cat doing?", "What is an owl?", "Who baked the cake?")] == [
+        "doing", "definition", "who"]
+
+
 def test_pairs_seldom_repeat(asked):
     assert len({tuple(pair.values()) for pair in asked}) > 0.95 * len(asked)
 
