@@ -22,7 +22,7 @@ from score import fits, scores, weigh
 from tokenizer import FIRST_BYTE_ID
 
 STOP_IDS = range(FIRST_BYTE_ID)  # whatever is special ends the instruction: <|im_end|>, eos, and what no turn may hold
-WINDOW = 256                     # records sorted and written together; what a kill can cost
+WINDOW = 512                     # records worked on and written together; what a kill can cost
 POSITIONS = 2**16                # of prompts and instructions in one batch, at most: bounds the memory of the cache
 DECIMALS = 4                     # of the scores: less than the rounding errors of float32
 
@@ -72,7 +72,7 @@ class Instructions:
 
     first_field = "instruction"
 
-    def __init__(self, model, tokenizer, controls, response_field=None, batch_size=32,
+    def __init__(self, model, tokenizer, controls, response_field=None, batch_size=64,
                  context=contextlib.nullcontext):
         self.model, self.tokenizer, self.controls, self.context = model, tokenizer, controls, context
         self.response_field, self.batch_size = response_field, batch_size
@@ -91,48 +91,40 @@ class Instructions:
             except ValueError as error:
                 added[number] = {"error": str(error)}
         advance(len(window) - len(prompts))
-        for batch in self.batches(prompts):
-            with self.context():
-                samples = self.draw({number: prompts[number] for number in batch})
-                best = weigh(self.model, self.tokenizer, [prompts[number] for number in batch], samples)
-            for number, candidates in zip(batch, best):
-                if candidates:
-                    chosen = candidates[0]
-                    added[number] = {"instruction": chosen.instruction, **added[number], **score_fields(chosen.score)}
-                else:
-                    added[number] = {"error": "the model wrote no instruction for this response"}
-            advance(len(batch))
+        with self.context():
+            samples = self.draw(prompts, advance)
+            best = weigh(self.model, self.tokenizer, prompts.values(), [samples[number] for number in prompts])
+        for number, candidates in zip(prompts, best):
+            if candidates:
+                chosen = candidates[0]
+                added[number] = {"instruction": chosen.instruction, **added[number], **score_fields(chosen.score)}
+            else:
+                added[number] = {"error": "the model wrote no instruction for this response"}
         return [added[number] for number, _ in window]
 
-    def batches(self, prompts):
-        """The numbers of prompts (a dict) in lists, similar lengths together."""
-        batch = []
-        for number in sorted(prompts, key=lambda number: (len(prompts[number]), number)):
-            width = len(prompts[number]) + self._limit(prompts[number])
-            rows = (len(batch) + 1) * self.controls.n
-            if batch and (rows > self.batch_size or rows * width > POSITIONS):
-                yield batch
-                batch = []
-            batch.append(number)
-        if batch:
-            yield batch
+    def draw(self, prompts, advance=lambda n: None):
+        """Lists of ids, controls.n for each of prompts (a dict by number), drawn with numbers that depend on nothing else.
 
-    def _limit(self, prompt):
-        return instruction_room(self.controls.tokens, self.model.config.block_size, prompt)
-
-    def draw(self, prompts):
-        """controls.n lists of ids for each of prompts (a dict by number), drawn with numbers that depend on nothing else."""
-        n, c = self.controls.n, self.controls
-        limits = [self._limit(prompt) for prompt in prompts.values() for _ in range(n)]
-        uniform = torch.cat([self._uniform(number)[:, : max(limits)] for number in prompts])
+        Returns a dict by number; advance(n) is told of n prompts that are done.
+        """
+        n, c, room = self.controls.n, self.controls, self.model.config.block_size
+        numbers = sorted(prompts, key=lambda number: (len(prompts[number]), number))  # such as begin together are alike
+        limits = [instruction_room(c.tokens, room, prompts[number]) for number in numbers for _ in range(n)]
         rows = [[] for _ in limits]
-        for step in self.model.generate_batch(
-                [prompt for prompt in prompts.values() for _ in range(n)], limits, temperature=c.temp, top_k=c.top_k,
-                top_p=c.top_p, min_p=c.min_p, uniform=uniform, stop_ids=STOP_IDS):
+        steps = self.model.generate_batch(
+            [prompts[number] for number in numbers for _ in range(n)], limits, temperature=c.temp, top_k=c.top_k,
+            top_p=c.top_p, min_p=c.min_p, uniform=torch.cat([self._uniform(number) for number in numbers]),
+            stop_ids=STOP_IDS, batch_size=max(1, min(self.batch_size, POSITIONS // room))) if numbers else ()
+        done = 0
+        for step in steps:
             for row, token in zip(rows, step):
                 if token is not None:
                     row.append(token)
-        return [rows[i:i + n] for i in range(0, len(rows), n)]
+            ended = sum(bool(row) and token is None for row, token in zip(rows, step)) // n
+            advance(ended - done)
+            done = ended
+        advance(len(numbers) - done)
+        return {number: rows[i * n:i * n + n] for i, number in enumerate(numbers)}
 
     def _uniform(self, number):
         """Numbers from 0 to below 1 for each sample and step of one record: (n, tokens)."""

@@ -69,58 +69,71 @@ def rotary_tables(T, head_dim, theta=10000.0):
 def apply_rotary(x, cos, sin):
     """Rotate feature pairs of x by an angle proportional to position (RoPE, arXiv:2104.09864).
 
-    x is (B, n_head, T, head_dim); cos and sin are (T, head_dim // 2), one row per position in x. Feature i is paired with
-    feature i + head_dim // 2. The result has the type of x.
+    x is (B, n_head, T, head_dim); cos and sin are (T, head_dim // 2), or (B, 1, T, head_dim // 2) where the positions differ
+    by row. Feature i is paired with feature i + head_dim // 2. The result has the type of x.
     """
     x1, x2 = x.chunk(2, dim=-1)  # each (B, n_head, T, head_dim // 2)
     return torch.cat((x1 * cos - x2 * sin, x1 * sin + x2 * cos), dim=-1).to(x.dtype)
 
 
 class KVCache:
-    """Keys and values of the positions seen so far, for every layer: two tensors (n_layer, B, n_head, max_len, head_dim).
+    """Keys and values of the tokens read so far, for every layer: two tensors (n_layer, B, n_head, max_len, head_dim).
 
-    A position is an index into the cache. Rotary scores depend on distances alone, so rows of different lengths are padded on
-    the LEFT, and row b hides its first padding[b] positions (padding is (B,) integers, None when there are none).
+    Row b holds lengths[b] of them, from position 0 on. What stands behind them is never seen, so rows of different lengths
+    make a batch, and a row may be given to another text at any time.
     """
 
-    def __init__(self, config, max_len, padding=None):
-        self.config, self.max_len, self.length = config, max_len, 0
-        self.k = self.v = None  # allocated by the first write, which knows batch, device and type
-        self.visible = None  # (B, 1, 1, max_len)
-        if padding is not None:
-            self.visible = (torch.arange(max_len, device=padding.device) >= padding[:, None])[:, None, None]
+    def __init__(self, config, max_len):
+        self.config, self.max_len = config, max_len
+        self.k = self.v = self.lengths = None  # allocated by the first reading, which knows batch, device and type
+        self.positions = None  # of the tokens that are being read: (B, T), or (1, T) where all rows are of one length
+
+    def begin(self, B, T, device):
+        """Make ready for reading T more tokens in each of B rows."""
+        self.lengths = self.lengths or [0] * B
+        starts = self.lengths if len(set(self.lengths)) > 1 else self.lengths[:1]
+        self.positions = torch.tensor(starts, device=device)[:, None] + torch.arange(T, device=device)
+
+    def end(self):
+        """All tokens have been read: from now on they are the past."""
+        self.lengths = [n + self.positions.size(1) for n in self.lengths]
 
     def write(self, layer, k, v):
-        """Append k and v, each (B, n_head, T, head_dim), to one layer; return all its keys and values up to there."""
-        if self.k is None:
-            B, n_head, _, head_dim = k.shape
+        """Put k and v, each (B, n_head, T, head_dim), behind the rows of one layer; return its keys and values up to there."""
+        (B, n_head, T, head_dim), end = k.shape, max(self.lengths) + k.size(2)
+        if self.k is None:  # zeros: hidden positions weigh nothing, but nothing times NaN would be NaN
             shape = (self.config.n_layer, B, n_head, self.max_len, head_dim)
-            self.k, self.v = k.new_empty(shape), v.new_empty(shape)
-        end = self.length + k.size(2)
-        self.k[layer, :, :, self.length : end] = k
-        self.v[layer, :, :, self.length : end] = v
+            # One query over many bfloat16 keys takes PyTorch's CPU kernel three times as long as over float32 ones (Zen 5).
+            dtype = torch.float32 if k.device.type == "cpu" else k.dtype
+            self.k, self.v = k.new_zeros(shape, dtype=dtype), v.new_zeros(shape, dtype=dtype)
+        if len(self.positions) == 1:
+            self.k[layer, :, :, end - T : end], self.v[layer, :, :, end - T : end] = k, v
+        else:
+            rows = torch.arange(B, device=k.device)[:, None]
+            self.k[layer][rows, :, self.positions] = k.transpose(1, 2).to(self.k.dtype)  # (B, T, n_head, head_dim)
+            self.v[layer][rows, :, self.positions] = v.transpose(1, 2).to(self.v.dtype)
         return self.k[layer, :, :, :end], self.v[layer, :, :, :end]
 
-    def mask(self, T):
-        """What T new positions may see, as (B or 1, 1, T, length + T) booleans; None when plain causal attention will do."""
-        end = self.length + T
-        if T == 1:
-            return None if self.visible is None else self.visible[..., :end]
-        if self.visible is None and self.length == 0:
+    def mask(self):
+        """What the new tokens may see, as (B or 1, 1, T, positions) booleans; None when plain causal attention will do."""
+        longest, T = max(self.lengths), self.positions.size(1)
+        if len(self.positions) == 1 and (T == 1 or longest == 0):
             return None
-        device = (self.k if self.visible is None else self.visible).device
-        i, j = torch.arange(self.length, end, device=device)[:, None], torch.arange(end, device=device)
-        seen = (j <= i)[None, None]
-        if self.visible is not None:
-            seen = seen & self.visible[..., :end] | (i == j)  # padding sees itself: a row of nothing would become NaN
-        return seen
+        seen = torch.arange(longest + T, device=self.positions.device) <= self.positions[:, :, None]
+        return seen[:, None]
 
     def select(self, rows):
         """Keep the rows that a list names, in its order; a row may be named more than once, or not at all."""
+        self.lengths = [self.lengths[b] for b in rows]
         rows = torch.tensor(rows, device=self.k.device)
         self.k, self.v = self.k.index_select(1, rows), self.v.index_select(1, rows)
-        if self.visible is not None:
-            self.visible = self.visible[rows]
+
+    def replace(self, rows, other):
+        """Give the rows that a list names to the texts of another cache, in its order."""
+        n = max(other.lengths)
+        self.k[:, rows, :, :n], self.v[:, rows, :, :n] = other.k[..., :n, :], other.v[..., :n, :]
+        for b, length in zip(rows, other.lengths):
+            self.lengths[b] = length
 
 
 def plain_attention(q, k, v, dropout=0.0):
@@ -147,13 +160,15 @@ class Attention(nn.Module):
         qkv = self.qkv(x).view(B, T, 3 * self.n_head, self.head_dim).transpose(1, 2)  # (B, 3 * n_head, T, head_dim)
         q, k, v = qkv.chunk(3, dim=1)  # each (B, n_head, T, head_dim)
         q, k = apply_rotary(q, cos, sin), apply_rotary(k, cos, sin)
+        dropout = self.dropout if self.training else 0.0
         if cache is not None:
             k, v = cache.write(self.layer, k, v)
-        dropout = self.dropout if self.training else 0.0
-        if cache is None and q.device.type == "cpu" and q.dtype == torch.bfloat16 and T <= 256:
+            with torch.autocast(q.device.type, enabled=False):  # it would turn keys and values into another type at every step
+                y = F.scaled_dot_product_attention(q.to(k.dtype), k, v, mask, dropout, is_causal=mask is None and T > 1)
+        elif q.device.type == "cpu" and q.dtype == torch.bfloat16 and T <= 256:
             y = plain_attention(q, k, v, dropout)
         else:
-            y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=mask is None and T > 1)
+            y = F.scaled_dot_product_attention(q, k, v, None, dropout, is_causal=True)
         return self.proj(y.transpose(1, 2).reshape(B, T, C))
 
 
@@ -272,16 +287,21 @@ class GPT(nn.Module):
 
         With a cache, the ids come after those that it holds and are appended to it; it must have room.
         """
-        T, start = idx.size(1), 0 if cache is None else cache.length
-        if start + T > (self.config.block_size if cache is None else cache.max_len):
-            raise ValueError(f"{start + T} tokens do not fit into block_size {self.config.block_size}. Cut the input.")
-        cos, sin = self.cos[start : start + T], self.sin[start : start + T]
-        mask = None if cache is None else cache.mask(T)
+        B, T = idx.shape
+        past, room = (0, self.config.block_size) if cache is None else (max(cache.lengths or [0]), cache.max_len)
+        if past + T > room:
+            raise ValueError(f"{past + T} tokens do not fit into block_size {self.config.block_size}. Cut the input.")
+        if cache is None:
+            cos, sin, mask = self.cos[:T], self.sin[:T], None
+        else:
+            cache.begin(B, T, idx.device)
+            cos, sin = self.cos[cache.positions][:, None], self.sin[cache.positions][:, None]
+            mask = cache.mask()
         x = self.dropout(self.wte(idx))
         for block in self.blocks:
             x = block(x, cos, sin, cache, mask)
         if cache is not None:
-            cache.length += T
+            cache.end()
         return self.norm(x)
 
     def step(self, idx, cache):
@@ -291,19 +311,19 @@ class GPT(nn.Module):
         """
         return F.linear(self.hidden(idx, cache)[:, -1], self.wte.weight)
 
-    def prefill(self, prompts, room):
-        """Read prompts, lists of ids, into a new cache with room for that many more ids, as far as the block allows.
+    def prefill(self, prompts, max_len):
+        """Read prompts, lists of ids, into a new cache of max_len positions.
 
         Returns what the output layer reads for the last id of each, (B, n_embd), and the cache. Equal prompts are read once.
         """
-        device, longest = self.wte.weight.device, max(map(len, prompts))
         row_of = {}  # prompt: its row among the different ones
         order = [row_of.setdefault(tuple(prompt), len(row_of)) for prompt in prompts]
-        padding = [longest - len(prompt) for prompt in row_of]
-        idx = torch.tensor([[0] * n + list(prompt) for n, prompt in zip(padding, row_of)], device=device)
-        cache = KVCache(self.config, min(self.config.block_size, longest + room),
-                        torch.tensor(padding, device=device) if any(padding) else None)
-        x = self.hidden(idx, cache)[:, -1]
+        device, longest = self.wte.weight.device, max(map(len, row_of))
+        idx = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in row_of], device=device)
+        cache = KVCache(self.config, max_len)
+        x = self.hidden(idx, cache)
+        cache.lengths = [len(prompt) for prompt in row_of]  # without the padding on the right, which nothing has seen
+        x = x[torch.arange(len(row_of), device=device), torch.tensor(cache.lengths, device=device) - 1]
         if len(row_of) < len(order):
             cache.select(order)
             x = x[torch.tensor(order, device=device)]
@@ -314,21 +334,22 @@ class GPT(nn.Module):
         return (step[0] for step in self.generate_batch([idx], max_new_tokens, **options))
 
     def generate_batch(
-        self, prompts, max_new_tokens, *,
+        self, prompts, max_new_tokens, *, batch_size=None,
         temperature=1.0, top_k=None, top_p=None, min_p=None, generator=None, uniform=None, stop_ids=(),
     ):  # fmt: skip
         """Continue prompts, a list of lists of ids that may differ in length; an iterator over steps.
 
-        A step is a list with one new id per row, None for a row that has ended. A row ends BEFORE its stop id, which is never
-        yielded, or after max_new_tokens, a number or a list with one for each row; the iteration ends when all rows have.
-        For the other options see sample_next; uniform is (B, steps) here, as many steps as the longest row may take, so
-        that what a row draws does not depend on the other rows.
+        A step is a list with one new id per prompt, None for one that has ended, or that waits: at most batch_size (all, if it is
+        None) are continued at the same time, and as they end others begin, in the order given. A text ends BEFORE its stop id,
+        which is never yielded, or after max_new_tokens, a number or a list with one for each prompt; the iteration ends when all
+        have. For the other options see sample_next; uniform is (prompts, steps) here, as many steps as the longest text may take,
+        so that what a text draws does not depend on the others.
 
         The model is in eval mode from the first step to the end of the iterator, then in its former mode again.
 
-        A prompt longer than block_size keeps its last block_size tokens. A row that has filled the block goes on from its last
-        block_size // 2 tokens, which are read in anew: one reading per half block, so the price per token stays level. What a row
-        reads does not depend on the other rows. Equal prompts are read once, so n samples are generate_batch([idx] * n, ...).
+        A prompt longer than block_size keeps its last block_size tokens. A text that has filled the block goes on from its last
+        block_size // 2 tokens, which are read in anew: one reading per half block, so the price per token stays level. What a text
+        reads does not depend on the others. Equal prompts are read once, so n samples are generate_batch([idx] * n, ...).
         """
         prompts = [[int(i) for i in prompt] for prompt in prompts]
         if not prompts or not all(prompts):
@@ -340,48 +361,67 @@ class GPT(nn.Module):
         assert len(limits) == len(prompts) and (uniform is None or uniform.size(1) >= max(limits))
         filters = dict(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
         check_filters(**filters)
-        return self._generate(prompts, limits, uniform, dict(filters, generator=generator), frozenset(stop_ids))
+        options = dict(filters, generator=generator)
+        return self._generate(prompts, limits, batch_size or len(prompts), uniform, options, frozenset(stop_ids))
 
-    def _generate(self, prompts, limits, uniform, options, stop_ids):
+    def _generate(self, prompts, limits, batch_size, uniform, options, stop_ids):
         block_size = self.config.block_size
-        rows = [prompt[-block_size:] for prompt in prompts]  # what each row can see
-        live = [b for b, limit in enumerate(limits) if limit > 0]  # rows that have not ended
-        held = list(live)  # rows in the cache: those that have ended leave it when they are half of it
-        cache, was_training = None, self.training
+        texts = [prompt[-block_size:] for prompt in prompts]  # what each can see
+        waiting = [i for i, limit in enumerate(limits) if limit > 0][::-1]  # the next one last
+        max_len = min(block_size, max(len(text) + limit for text, limit in zip(texts, limits)))
+        drawn = [0] * len(texts)
+        held, cache, ids = [], None, None  # the text in each row of the cache, None in a free one; its last id, still to be read
+        was_training = self.training
         self.eval()
         try:
-            for t in range(max(limits)):
+            while waiting or any(i is not None for i in held):
                 with torch.inference_mode():  # closed before each yield, or the consumer would run in it
-                    if cache is None:
-                        held = list(live)
-                        x, cache = self.prefill([rows[b] for b in held], max(limits[b] for b in held) - t)
-                        logits = F.linear(x, self.wte.weight)
-                    else:
-                        logits = self.step(ids[:, None], cache)
-                    ids = sample_next(logits, **options, uniform=None if uniform is None else uniform[held, t])  # (B,)
-                    new = dict(zip(held, ids.tolist()))
-                live = [b for b in live if new[b] not in stop_ids]
-                if not live:
-                    return
-                for b in live:
-                    rows[b].append(new[b])
-                shown = set(live)
-                yield [new[b] if b in shown else None for b in range(len(rows))]
-                live = [b for b in live if limits[b] > t + 1]
-                if not live:
-                    return
-                if cache.length == block_size:
-                    half = max(1, block_size // 2)
-                    rows = [row if len(row) <= block_size else row[-half:] for row in rows]
-                    cache = None
-                elif 2 * len(live) <= len(held):
-                    kept = [held.index(b) for b in live]
-                    held = list(live)
-                    with torch.inference_mode():
-                        cache.select(kept)
-                        ids = ids[torch.tensor(kept, device=ids.device)]
+                    x, held, cache = self._read(texts, waiting, batch_size, max_len, held, cache, ids)
+                    logits = F.linear(x, self.wte.weight)
+                    numbers = None if uniform is None else uniform[[i or 0 for i in held], [drawn[i or 0] for i in held]]
+                    ids = sample_next(logits, **options, uniform=numbers)  # (rows of the cache,)
+                    new = {i: token for i, token in zip(held, ids.tolist()) if i is not None and token not in stop_ids}
+                for i, token in new.items():
+                    texts[i].append(token)
+                    drawn[i] += 1
+                if new:
+                    yield [new.get(i) for i in range(len(texts))]
+                held = [i if i in new and drawn[i] < limits[i] else None for i in held]
         finally:
             self.train(was_training)
+
+    def _read(self, texts, waiting, batch_size, max_len, held, cache, ids):
+        """One step of reading: the last id of every text in the cache, whole texts where they are new there.
+
+        Returns what the output layer reads, (rows, n_embd), the text in each row, and the cache. Takes from waiting.
+        """
+        block_size = self.config.block_size
+        going_on = [b for b, i in enumerate(held) if i is not None]
+        if not waiting and 0 < 2 * len(going_on) <= len(held):  # free rows are read for nothing
+            cache.select(going_on)
+            ids, held = ids[torch.tensor(going_on, device=ids.device)], [held[b] for b in going_on]
+            going_on = list(range(len(held)))
+        anew = [b for b in going_on if cache.lengths[b] == block_size]
+        for b in anew:
+            texts[held[b]] = texts[held[b]][-max(1, block_size // 2) :]
+        going_on = [b for b in going_on if b not in anew]
+        if not going_on:  # a new cache
+            held, anew = [held[b] for b in anew], []
+            while waiting and len(held) < batch_size:
+                held.append(waiting.pop())
+            x, cache = self.prefill([texts[i] for i in held], max_len)
+            return x, held, cache
+        free = [b for b, i in enumerate(held) if i is None]
+        if 8 * len(free) >= len(held):  # reading a few at a time would be slower
+            for b in free[: len(waiting)]:
+                held[b] = waiting.pop()
+                anew.append(b)
+        cache.lengths = [n if b in going_on else 0 for b, n in enumerate(cache.lengths)]
+        x = self.hidden(ids[:, None], cache)[:, -1]
+        if anew:
+            x[anew], others = self.prefill([texts[held[b]] for b in anew], max_len)
+            cache.replace(anew, others)
+        return x, held, cache
 
     def optimizer_groups(self, weight_decay):
         """Parameter groups for AdamW: matrices decay, the norms' scales do not."""

@@ -33,28 +33,35 @@ def log_probs(model, pairs, positions=POSITIONS):
             raise ValueError(f"a pair of {len(prompt):,} and {len(continuation):,} tokens does not fit into "
                              f"block_size {block_size:,}")
 
-    def score_batch(batch):
-        sums = _score_batch(model, [pairs[i][0] for i in batch], [pairs[i][1] for i in batch])
-        for i, total in zip(batch, sums):
-            results[i] = total, len(pairs[i][1])
-
-    was_training, batch, longest = model.training, [], 0
+    was_training = model.training
     model.eval()
     try:
-        for i in sorted(range(len(pairs)), key=lambda i: (len(pairs[i][0]), pairs[i][0], len(pairs[i][1]))):
-            prompt, continuation = pairs[i]
-            grown = max(longest, len(continuation))
-            width = len(prompt) + grown
-            if batch and (width - 1 > block_size or width * (len(batch) + 1) > positions):
-                score_batch(batch)
-                batch, grown = [], len(continuation)
-            batch.append(i)
-            longest = grown
-        if batch:
-            score_batch(batch)
+        for batch in _batches(pairs, block_size, positions):
+            sums = _score_batch(model, [pairs[i][0] for i in batch], [pairs[i][1] for i in batch])
+            for i, total in zip(batch, sums):
+                results[i] = total, len(pairs[i][1])
     finally:
         model.train(was_training)
     return results
+
+
+def _batches(pairs, block_size, positions):
+    """Indices of pairs in lists: of similar length, so that little is padding, and equal prompts together."""
+    batch, longest = [], 0
+
+    def octave(i):
+        return len(pairs[i][1]).bit_length()
+
+    for i in sorted(range(len(pairs)), key=lambda i: (octave(i), len(pairs[i][0]), pairs[i][0], len(pairs[i][1]))):
+        longest = max(longest, len(pairs[i][1]))
+        width = len(pairs[i][0]) + longest  # prompts are padded to the longest, which is the last, and so are continuations
+        if batch and (octave(i) > octave(batch[0]) or 2 * len(pairs[i][0]) > 3 * len(pairs[batch[0]][0])
+                      or width - 1 > block_size or width * (len(batch) + 1) > positions):
+            yield batch
+            batch, longest = [], len(pairs[i][1])
+        batch.append(i)
+    if batch:
+        yield batch
 
 
 @torch.inference_mode()
@@ -64,7 +71,7 @@ def _score_batch(model, prompts, continuations):
     T = max(lengths)
     ids = torch.tensor([[*row, *[0] * (T - len(row))] for row in continuations], device=device)  # padded on the right
     counted = torch.arange(T, device=device) < torch.tensor(lengths, device=device)[:, None]  # (B, T)
-    x, cache = model.prefill(prompts, T - 1)
+    x, cache = model.prefill(prompts, max(map(len, prompts)) + T - 1)
     x = x[:, None]  # (B, 1, n_embd), from which the first id is predicted
     if T > 1:
         x = torch.cat((x, model.hidden(ids[:, :-1], cache)), dim=1)  # (B, T, n_embd)

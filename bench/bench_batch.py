@@ -37,16 +37,13 @@ def measure(work, numbered):
         for number, record in numbered[first:first + WINDOW]:
             with contextlib.suppress(ValueError):
                 prompts[number] = prompt_of(model, tokenizer, response_of(record)[1], size)
-        writing += time.perf_counter() - started
-        for batch in work.batches(prompts):
-            started = time.perf_counter()
-            with work.context():
-                samples = work.draw({number: prompts[number] for number in batch})
-                drawn = time.perf_counter()
-                weigh(model, tokenizer, [prompts[number] for number in batch], samples)
-            writing += drawn - started
-            scoring += time.perf_counter() - drawn
-            tokens += sum(len(row) for rows in samples for row in rows)
+        with work.context():
+            samples = work.draw(prompts)
+            drawn = time.perf_counter()
+            weigh(model, tokenizer, prompts.values(), [samples[number] for number in prompts])
+        writing += drawn - started
+        scoring += time.perf_counter() - drawn
+        tokens += sum(len(row) for rows in samples.values() for row in rows)
     return writing, scoring, tokens
 
 
@@ -54,9 +51,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", help="of finetune_xcoax.py")
     parser.add_argument("input", help="a file of responses: .json, .jsonl, .parquet or .txt")
-    parser.add_argument("--records", type=int, default=256, help="how many to take (default 256)")
-    parser.add_argument("--singly", type=int, default=32, help="how many of them one at a time (default 32)")
-    parser.add_argument("--batch-size", type=int, default=32, help="rows of a batch (default 32)")
+    parser.add_argument("--records", type=int, default=1024, help="how many to take (default 1024)")
+    parser.add_argument("--singly", type=int, default=256, help="how many of them one at a time (default 256)")
+    parser.add_argument("--batch-size", type=int, default=64, help="rows of a batch (default 64)")
     parser.add_argument("--num-samples", type=int, default=1, help="instructions for each record (default 1)")
     parser.add_argument("--tokens", type=int, default=200, help="the most tokens of an instruction (default 200)")
     args = parser.parse_args()

@@ -66,12 +66,9 @@ def written(model, tokenizer, responses, seed, context):
     work = Instructions(model, tokenizer, Controls(seed=seed), context=context)
     room = response_room(work.controls.tokens, model.config.block_size)
     prompts = {number: tokenizer.encode_response(text, room)[0] for number, text in enumerate(responses)}
-    texts = [""] * len(prompts)
-    for batch in work.batches(prompts):
-        with context():
-            for number, [ids] in zip(batch, work.draw({number: prompts[number] for number in batch})):
-                texts[number] = tokenizer.to_text(ids)
-    return texts
+    with context(), tqdm(total=len(prompts), unit=" pairs", leave=False, dynamic_ncols=True) as bar:
+        drawn = work.draw(prompts, bar.update)
+    return [tokenizer.to_text(drawn[number][0]) for number in prompts]
 
 
 def question_kind(text):

@@ -263,17 +263,30 @@ def test_cached_logits_equal_uncached_logits_at_every_step():
         assert_close(model.step(idx[:, 12:], cache), whole[:, 15], rtol=1e-4, atol=1e-4)  # several at once, in mid-text
 
 
-def test_padding_on_the_left_does_not_change_the_logits():
-    model, idx = tiny(), random_ids(2, 16)
-    padding = torch.tensor([0, 6])
-    padded = idx.clone()
-    padded[1] = F.pad(idx[1, :10], (6, 0))
+def test_rows_of_different_lengths_share_a_cache():
+    model, idx = tiny(), random_ids(3, 16)
+    lengths = [10, 4, 1]
     with torch.no_grad():
-        cache = KVCache(model.config, 16, padding)
-        for start, end in ((0, 8), (8, 9), (9, 13), (13, 16)):
-            logits = model.step(padded[:, start:end], cache)
-            assert_close(logits[0], model(idx[:1, :end])[0][0, -1], rtol=1e-4, atol=1e-4)
-            assert_close(logits[1], model(idx[1:, : end - 6])[0][0, -1], rtol=1e-4, atol=1e-4)
+        x, cache = model.prefill([row[:n].tolist() for row, n in zip(idx, lengths)], 16)
+        logits = F.linear(x, model.wte.weight)
+        for T in (0, 1, 2, 3):
+            lengths = [n + T for n in lengths]
+            if T:
+                logits = model.step(torch.stack([row[n - T : n] for row, n in zip(idx, lengths)]), cache)
+            assert cache.lengths == lengths
+            for b, n in enumerate(lengths):
+                assert_close(logits[b], model(idx[b : b + 1, :n])[0][0, -1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_row_of_a_cache_given_to_another_text_leaves_no_trace_of_the_old_one():
+    model, idx = tiny(), random_ids(4, 16)
+    with torch.no_grad():
+        _, cache = model.prefill([row[:n].tolist() for row, n in zip(idx, (12, 3, 7))], 16)
+        _, others = model.prefill([idx[3, :2].tolist(), idx[1, :5].tolist()], 16)
+        cache.replace([0, 2], others)
+        logits = model.step(torch.stack([idx[3, 2], idx[1, 3], idx[1, 5]])[:, None], cache)
+        for row, end in zip(logits, (idx[3, :3], idx[1, :4], idx[1, :6])):
+            assert_close(row, model(end[None])[0][0, -1], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("length", [1, 5, 15, 16, 40])
@@ -320,12 +333,23 @@ def test_rows_that_end_leave_the_batch_without_disturbing_the_rest():
     assert greedy(model, prompts, limits) == [generate_slowly(model, prompt, n) for prompt, n in zip(prompts, limits)]
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 5, 20])
+def test_texts_that_wait_for_a_free_row_become_what_they_would_have_become_alone(batch_size):
+    model = tiny()
+    prompts = [random_ids(length, seed=length).tolist() for length in (3, 1, 16, 9, 30, 3, 2, 12, 16, 5, 7)]
+    limits = [40, 1, 7, 0, 21, 3, 30, 2, 2, 15, 9]  # some fill the block of 16 and are read in anew
+    steps = list(model.generate_batch(prompts, limits, temperature=0, batch_size=batch_size))
+    assert columns(steps, 11) == [generate_slowly(model, prompt, n) for prompt, n in zip(prompts, limits)]
+    assert max(sum(i is not None for i in step) for step in steps) <= batch_size
+
+
 def test_what_a_row_draws_from_its_own_numbers_does_not_depend_on_the_other_rows():
     model, prompts = tiny(), [random_ids(length, seed=length).tolist() for length in (3, 5, 9, 9)]
     uniform = torch.rand(4, 20, generator=rng(), dtype=torch.float64)
-    draw = lambda rows: columns(model.generate_batch(
-        [prompts[b] for b in rows], 20, top_k=20, uniform=uniform[rows], stop_ids=[3, 4, 5]), len(rows))
+    draw = lambda rows, batch_size=None: columns(model.generate_batch(
+        [prompts[b] for b in rows], 20, top_k=20, uniform=uniform[rows], stop_ids=[3, 4, 5], batch_size=batch_size), len(rows))
     together = draw([0, 1, 2, 3])
+    assert draw([0, 1, 2, 3], batch_size=2) == together
     assert [draw([b])[0] for b in range(4)] == together == draw([3, 1, 0, 2])[2:3] + [draw([1, 0])[0], *draw([2, 3])]
 
 

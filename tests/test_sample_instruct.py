@@ -123,7 +123,7 @@ def test_the_seed_decides_and_samples_of_one_record_differ(model, tmp_path, unbr
     convert(model, unbroken[0], tmp_path / "2.jsonl", Controls(tokens=20, seed=2, n=3))
     assert (tmp_path / "2.jsonl").read_bytes() != unbroken[1].read_bytes()
     work = Instructions(model, TOKENIZER, Controls(tokens=20, seed=1, n=8, temp=2))
-    [rows] = work.draw({0: TOKENIZER.encode_response("The cat")[0]})
+    rows = work.draw({0: TOKENIZER.encode_response("The cat")[0]})[0]
     assert len(set(map(tuple, rows))) > 4
 
 
@@ -325,7 +325,7 @@ def test_every_special_id_ends_the_instruction(marker):
         model.wte.weight.zero_()
         model.wte.weight[prompt[-1], 0], model.wte.weight[first, 0], model.wte.weight[first, 1] = 1, 2, 1
         model.wte.weight[wanted, 0], model.wte.weight[wanted, 1] = 1.5, 9
-    assert work.draw({0: prompt}) == [[[first]]]
+    assert work.draw({0: prompt}) == {0: [[first]]}
 
 
 # The terminal
