@@ -107,14 +107,18 @@ class Instructions:
 
         Returns a dict by number; advance(n) is told of n prompts that are done.
         """
-        n, c, room = self.controls.n, self.controls, self.model.config.block_size
+        if not prompts:
+            return {}
+        n, c = self.controls.n, self.controls
         numbers = sorted(prompts, key=lambda number: (len(prompts[number]), number))  # such as begin together are alike
-        limits = [instruction_room(c.tokens, room, prompts[number]) for number in numbers for _ in range(n)]
-        rows = [[] for _ in limits]
+        texts = [prompts[number] for number in numbers for _ in range(n)]
+        limits = [instruction_room(c.tokens, self.model.config.block_size, prompt) for prompt in texts]
+        longest = max(len(prompt) + limit for prompt, limit in zip(texts, limits))
+        rows = [[] for _ in texts]
         steps = self.model.generate_batch(
-            [prompts[number] for number in numbers for _ in range(n)], limits, temperature=c.temp, top_k=c.top_k,
-            top_p=c.top_p, min_p=c.min_p, uniform=torch.cat([self._uniform(number) for number in numbers]),
-            stop_ids=STOP_IDS, batch_size=max(1, min(self.batch_size, POSITIONS // room))) if numbers else ()
+            texts, limits, batch_size=max(1, min(self.batch_size, POSITIONS // longest)), temperature=c.temp,
+            top_k=c.top_k, top_p=c.top_p, min_p=c.min_p, stop_ids=STOP_IDS,
+            uniform=torch.cat([self._uniform(number) for number in numbers]))
         done = 0
         for step in steps:
             for row, token in zip(rows, step):

@@ -1,5 +1,5 @@
 """
-The language model: a GPT in Llama's form, with a key/value cache, sampling and generation.
+The language model: a GPT in Llama's form, with a key/value cache and generation.
 
     model = GPT(GPTConfig(vocab_size=8888))
     _, loss = model(idx, targets)                       # training: ids (B, T) in, mean loss out
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+
+import sampling
 
 
 @dataclass
@@ -342,7 +344,7 @@ class GPT(nn.Module):
         A step is a list with one new id per prompt, None for one that has ended, or that waits: at most batch_size (all, if it is
         None) are continued at the same time, and as they end others begin, in the order given. A text ends BEFORE its stop id,
         which is never yielded, or after max_new_tokens, a number or a list with one for each prompt; the iteration ends when all
-        have. For the other options see sample_next; uniform is (prompts, steps) here, as many steps as the longest text may take,
+        have. For the other options see sampling.sample_next; uniform is (prompts, steps) here, as many steps as the longest text may take,
         so that what a text draws does not depend on the others.
 
         The model is in eval mode from the first step to the end of the iterator, then in its former mode again.
@@ -360,68 +362,9 @@ class GPT(nn.Module):
         limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
         assert len(limits) == len(prompts) and (uniform is None or uniform.size(1) >= max(limits))
         filters = dict(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-        check_filters(**filters)
-        options = dict(filters, generator=generator)
-        return self._generate(prompts, limits, batch_size or len(prompts), uniform, options, frozenset(stop_ids))
-
-    def _generate(self, prompts, limits, batch_size, uniform, options, stop_ids):
-        block_size = self.config.block_size
-        texts = [prompt[-block_size:] for prompt in prompts]  # what each can see
-        waiting = [i for i, limit in enumerate(limits) if limit > 0][::-1]  # the next one last
-        max_len = min(block_size, max(len(text) + limit for text, limit in zip(texts, limits)))
-        drawn = [0] * len(texts)
-        held, cache, ids = [], None, None  # the text in each row of the cache, None in a free one; its last id, still to be read
-        was_training = self.training
-        self.eval()
-        try:
-            while waiting or any(i is not None for i in held):
-                with torch.inference_mode():  # closed before each yield, or the consumer would run in it
-                    x, held, cache = self._read(texts, waiting, batch_size, max_len, held, cache, ids)
-                    logits = F.linear(x, self.wte.weight)
-                    numbers = None if uniform is None else uniform[[i or 0 for i in held], [drawn[i or 0] for i in held]]
-                    ids = sample_next(logits, **options, uniform=numbers)  # (rows of the cache,)
-                    new = {i: token for i, token in zip(held, ids.tolist()) if i is not None and token not in stop_ids}
-                for i, token in new.items():
-                    texts[i].append(token)
-                    drawn[i] += 1
-                if new:
-                    yield [new.get(i) for i in range(len(texts))]
-                held = [i if i in new and drawn[i] < limits[i] else None for i in held]
-        finally:
-            self.train(was_training)
-
-    def _read(self, texts, waiting, batch_size, max_len, held, cache, ids):
-        """One step of reading: the last id of every text in the cache, whole texts where they are new there.
-
-        Returns what the output layer reads, (rows, n_embd), the text in each row, and the cache. Takes from waiting.
-        """
-        block_size = self.config.block_size
-        going_on = [b for b, i in enumerate(held) if i is not None]
-        if not waiting and 0 < 2 * len(going_on) <= len(held):  # free rows are read for nothing
-            cache.select(going_on)
-            ids, held = ids[torch.tensor(going_on, device=ids.device)], [held[b] for b in going_on]
-            going_on = list(range(len(held)))
-        anew = [b for b in going_on if cache.lengths[b] == block_size]
-        for b in anew:
-            texts[held[b]] = texts[held[b]][-max(1, block_size // 2) :]
-        going_on = [b for b in going_on if b not in anew]
-        if not going_on:  # a new cache
-            held, anew = [held[b] for b in anew], []
-            while waiting and len(held) < batch_size:
-                held.append(waiting.pop())
-            x, cache = self.prefill([texts[i] for i in held], max_len)
-            return x, held, cache
-        free = [b for b, i in enumerate(held) if i is None]
-        if 8 * len(free) >= len(held):  # reading a few at a time would be slower
-            for b in free[: len(waiting)]:
-                held[b] = waiting.pop()
-                anew.append(b)
-        cache.lengths = [n if b in going_on else 0 for b, n in enumerate(cache.lengths)]
-        x = self.hidden(ids[:, None], cache)[:, -1]
-        if anew:
-            x[anew], others = self.prefill([texts[held[b]] for b in anew], max_len)
-            cache.replace(anew, others)
-        return x, held, cache
+        sampling.check_filters(**filters)
+        batch = sampling.Batch(self, prompts, limits, batch_size or len(prompts))
+        return batch.generate(uniform, dict(filters, generator=generator), frozenset(stop_ids))
 
     def optimizer_groups(self, weight_decay):
         """Parameter groups for AdamW: matrices decay, the norms' scales do not."""
@@ -441,49 +384,3 @@ class GPT(nn.Module):
         """
         c = self.config
         return 6 * self.num_params() + 12 * c.n_layer * c.n_embd * c.block_size
-
-
-def check_filters(temperature=1.0, top_k=None, top_p=None, min_p=None):
-    """Raise ValueError for settings that sample_next cannot follow."""
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}; set it to 0 (always the likeliest token) or above.")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k is {top_k}; set it to at least 1, or leave it out to keep every token.")
-    for name, p in (("top_p", top_p), ("min_p", min_p)):
-        if p is not None and not 0 <= p <= 1:
-            raise ValueError(f"{name} is {p}; set it between 0 and 1, or leave it out to keep every token.")
-
-
-def sample_next(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, generator=None, uniform=None):
-    """Draw one id per row from logits (B, vocab_size); return ids (B,) on the same device.
-
-    Temperature 0 takes the likeliest id. Otherwise logits are divided by the temperature, then
-    top_k keeps the k likeliest ids (a k above the vocabulary keeps all),
-    top_p keeps of these the fewest likeliest ids whose probabilities sum to at least p (arXiv:1904.09751),
-    min_p drops ids less than p times as likely as the likeliest (arXiv:2407.01082).
-    The likeliest id always survives. The draw is in float32 on the device of generator, on that of logits if it is None.
-    uniform, numbers (B,) from 0 to below 1, decides the draws in place of a generator, in float64 and on its device.
-    """
-    check_filters(temperature, top_k, top_p, min_p)
-    if temperature == 0:
-        return logits.argmax(dim=-1)
-    logits = logits.float()
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature  # the likeliest is at 0: no temperature overflows
-    order = None
-    if top_k is not None or top_p is not None or min_p is not None:
-        logits, order = logits.topk(min(top_k or logits.size(-1), logits.size(-1)), dim=-1)  # likeliest first
-    p = logits.softmax(dim=-1)
-    if top_p is not None and top_p < 1:  # at 1 rounding must not cut the tail
-        before = p.cumsum(dim=-1) - p  # what the likelier ids already sum to: exactly 0 for the first
-        p = p.masked_fill((before >= top_p) & (before > 0), 0.0)
-    if min_p is not None:
-        p = p.masked_fill(p < min_p * p[:, :1], 0.0)
-    if uniform is not None:
-        total = p.to(uniform.device).double().cumsum(dim=-1)
-        point = (1 - uniform[:, None].double()) * total[:, -1:]  # above 0, up to the sum: never where p is 0
-        choice = torch.searchsorted(total, point).to(logits.device)  # (B, 1)
-    else:
-        if generator is not None and generator.device.type != p.device.type:
-            p = p.to(generator.device)
-        choice = torch.multinomial(p, 1, generator=generator).to(logits.device)  # (B, 1)
-    return (choice if order is None else order.gather(-1, choice)).squeeze(-1)

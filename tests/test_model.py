@@ -12,7 +12,8 @@ from torch.testing import assert_close
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from model import GPT, GPTConfig, KVCache, apply_rotary, plain_attention, rotary_tables, sample_next
+from model import GPT, GPTConfig, KVCache, apply_rotary, plain_attention, rotary_tables
+from sampling import sample_next
 from tiny import tiny_model
 
 VOCAB = 61
