@@ -12,6 +12,7 @@ import numpy as np
 from shards import keyed_permutation
 from tokenizer import BOS_ID, EOS_ID
 
+PREPROCESS = "python preprocess_instruct.py"  # makes them
 ROUND = 8  # lengths are rounded up to a multiple of this: more examples then count as equally long, and mix
 
 
@@ -53,7 +54,7 @@ class Examples:
         if not (len(starts) == len(marks) == len(ends) and np.all(starts < marks) and np.all(marks < ends)
                 and np.all(ends[:-1] + 1 == starts[1:])):
             raise ValueError(f"{shard.path} does not hold instruction examples. Make some:\n"
-                             f"    python preprocess_instruct.py --data-dir {shard.path.parent}")
+                             f"    {PREPROCESS} --data-dir {shard.path.parent}")
         return starts, marks, ends + 1
 
     def __len__(self):

@@ -19,11 +19,10 @@ import torch
 
 import checkpoint
 import settings
-from examples import Examples
+from examples import PREPROCESS, Examples
 from shards import read_manifest, read_split, totals
 from trainer import LoopSettings, train
 
-PREPROCESS = "python preprocess_instruct.py"
 SAMPLE_TOKENS, SAMPLE_RESPONSE_TOKENS = 120, 100
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 import settings
+from examples import PREPROCESS
 from readers import expand_paths
 from records import HUB, SUFFIXES, full_instruction, pair, read_records, shape_of
 from shards import SPLITS, read_manifest, split_of, totals, write_manifest, write_shard
@@ -95,7 +96,7 @@ def prepare_folder(run, tokenizer):
               "tokenizer_sha256": tokenizer.sha256.hex()}
     path = run.data_dir / "manifest.json"
     if path.exists():
-        found = read_manifest(run.data_dir, "python preprocess_instruct.py")
+        found = read_manifest(run.data_dir, PREPROCESS)
         if found.get("kind") != "instruct":
             raise ValueError(f"{run.data_dir} holds the shards of a corpus, made by preprocess_xcoax.py. Choose "
                              "another --data-dir")

@@ -27,8 +27,7 @@ import checkpoint
 import settings
 from backtranslate import Instructions, response_room
 from device import autocast, pick_device, pick_dtype
-from examples import Examples
-from finetune_xcoax import PREPROCESS
+from examples import PREPROCESS, Examples
 from repl import Controls
 from score import mrr, ranks, recall_at
 from shards import read_manifest, read_split
