@@ -1,10 +1,10 @@
 """
 A file of responses becomes a file of pairs: records in, the same records with an instruction and its scores out.
 
-Records are worked on in windows: within one they are sorted by length and generated in batches, and they are written in
-their order when the window is whole. What a record draws depends on its number and the seed alone, and windows begin at
-fixed records. So a run that was stopped reads over what is written, compares it with the input, and goes on; the file
-it ends with is the same, byte for byte, as that of an unbroken run.
+Records are worked on in windows: within one many are generated together, others beginning as some end, and they are
+written in their order when the window is whole. What a record draws depends on its number and the seed alone, and
+windows begin at fixed records. So a run that was stopped reads over what is written, compares it with the input, and
+goes on; the file it ends with is the same, byte for byte, as that of an unbroken run.
 """
 
 import contextlib

@@ -306,13 +306,6 @@ class GPT(nn.Module):
             cache.end()
         return self.norm(x)
 
-    def step(self, idx, cache):
-        """Append ids idx (B, T) to the cache; return the logits (B, vocab_size) that follow the last of them.
-
-        A prompt is one call with many ids, each token generated after it is a call with one. The cache must have room.
-        """
-        return F.linear(self.hidden(idx, cache)[:, -1], self.wte.weight)
-
     def prefill(self, prompts, max_len):
         """Read prompts, lists of ids, into a new cache of max_len positions.
 

@@ -128,7 +128,9 @@ def numbered_json_lines(path):
                     at = skipped + error.start
                     raise _not_utf8(path, position + at, line[at], f", line {number:,},") from error
                 except (ValueError, RecursionError) as error:
-                    raise ValueError(f"{path}, line {number:,}: not valid JSON ({error})") from error
+                    # The decoder's own text counts lines within this one.
+                    why = f"{error.msg} at character {error.pos + 1:,}" if isinstance(error, json.JSONDecodeError) else error
+                    raise ValueError(f"{path}, line {number:,}: not valid JSON ({why})") from error
                 if not isinstance(record, dict):
                     raise ValueError(f"{path}, line {number:,}: expected an object with fields, found {line[:40]!r}")
                 yield number, record

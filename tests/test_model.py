@@ -31,6 +31,11 @@ def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def step(model, idx, cache):
+    """The logits (B, VOCAB) that follow ids idx (B, T), which are read into the cache."""
+    return F.linear(model.hidden(idx, cache)[:, -1], model.wte.weight)
+
+
 # ---- the network
 
 
@@ -258,10 +263,10 @@ def test_cached_logits_equal_uncached_logits_at_every_step():
     with torch.no_grad():
         whole = model(idx)[0]  # (3, 16, VOCAB)
         cache = KVCache(model.config, 16)
-        assert_close(model.step(idx[:, :5], cache), whole[:, 4], rtol=1e-4, atol=1e-4)
+        assert_close(step(model, idx[:, :5], cache), whole[:, 4], rtol=1e-4, atol=1e-4)
         for t in range(5, 12):
-            assert_close(model.step(idx[:, t : t + 1], cache), whole[:, t], rtol=1e-4, atol=1e-4)
-        assert_close(model.step(idx[:, 12:], cache), whole[:, 15], rtol=1e-4, atol=1e-4)  # several at once, in mid-text
+            assert_close(step(model, idx[:, t : t + 1], cache), whole[:, t], rtol=1e-4, atol=1e-4)
+        assert_close(step(model, idx[:, 12:], cache), whole[:, 15], rtol=1e-4, atol=1e-4)  # several at once, in mid-text
 
 
 def test_rows_of_different_lengths_share_a_cache():
@@ -273,7 +278,7 @@ def test_rows_of_different_lengths_share_a_cache():
         for T in (0, 1, 2, 3):
             lengths = [n + T for n in lengths]
             if T:
-                logits = model.step(torch.stack([row[n - T : n] for row, n in zip(idx, lengths)]), cache)
+                logits = step(model, torch.stack([row[n - T : n] for row, n in zip(idx, lengths)]), cache)
             assert cache.lengths == lengths
             for b, n in enumerate(lengths):
                 assert_close(logits[b], model(idx[b : b + 1, :n])[0][0, -1], rtol=1e-4, atol=1e-4)
@@ -285,7 +290,7 @@ def test_a_row_of_a_cache_given_to_another_text_leaves_no_trace_of_the_old_one()
         _, cache = model.prefill([row[:n].tolist() for row, n in zip(idx, (12, 3, 7))], 16)
         _, others = model.prefill([idx[3, :2].tolist(), idx[1, :5].tolist()], 16)
         cache.replace([0, 2], others)
-        logits = model.step(torch.stack([idx[3, 2], idx[1, 3], idx[1, 5]])[:, None], cache)
+        logits = step(model, torch.stack([idx[3, 2], idx[1, 3], idx[1, 5]])[:, None], cache)
         for row, end in zip(logits, (idx[3, :3], idx[1, :4], idx[1, :6])):
             assert_close(row, model(end[None])[0][0, -1], rtol=1e-4, atol=1e-4)
 
