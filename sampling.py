@@ -80,8 +80,8 @@ class Batch:
                 with torch.inference_mode():  # closed before each yield, or the consumer would run in it
                     logits = F.linear(self.read(), self.model.wte.weight)
                     numbers = None
-                    if uniform is not None:
-                        numbers = uniform[[i or 0 for i in self.held], [self.drawn[i or 0] for i in self.held]]
+                    if uniform is not None:  # any number will do for a free row
+                        numbers = uniform[[i or 0 for i in self.held], [0 if i is None else self.drawn[i] for i in self.held]]
                     self.last = sample_next(logits, **options, uniform=numbers)  # (rows,)
                     new = {i: token for i, token in zip(self.held, self.last.tolist())
                            if i is not None and token not in stop_ids}

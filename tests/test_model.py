@@ -359,6 +359,12 @@ def test_what_a_row_draws_from_its_own_numbers_does_not_depend_on_the_other_rows
     assert [draw([b])[0] for b in range(4)] == together == draw([3, 1, 0, 2])[2:3] + [draw([1, 0])[0], *draw([2, 3])]
 
 
+def test_a_text_that_has_used_up_its_numbers_leaves_a_free_row_that_draws_none():
+    limits, uniform = [4, 1, 1, 1, 4, 4, 4], torch.rand(7, 4, generator=rng(), dtype=torch.float64)
+    steps = tiny().generate_batch([[1, i] for i in range(7)], limits, uniform=uniform, batch_size=4)
+    assert [len(row) for row in columns(steps, 7)] == limits  # the first ends while the last three go on
+
+
 def test_the_same_seed_gives_the_same_ids():
     model = tiny()
     draw = lambda seed: list(model.generate_batch([[1, 2], [3]], 12, generator=rng(seed)))
