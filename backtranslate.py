@@ -24,6 +24,7 @@ from tokenizer import FIRST_BYTE_ID
 STOP_IDS = range(FIRST_BYTE_ID)  # whatever is special ends the instruction: <|im_end|>, eos, and what no turn may hold
 WINDOW = 512                     # records worked on and written together; what a kill can cost
 POSITIONS = 2**16                # of prompts and instructions in one batch, at most: bounds the memory of the cache
+TOKENS = 200                     # of an instruction, at most, unless asked otherwise
 DECIMALS = 4                     # of the scores: less than the rounding errors of float32
 
 
@@ -59,8 +60,7 @@ def response_of(record, field=None):
     Raises ValueError with the fields that the record has.
     """
     if field is None:
-        text = records.response(record, "this record")
-        return next((name for name, value in record.items() if value is text), "messages"), text
+        return records.response(record, "this record")
     if not isinstance(record.get(field), str):
         found = type(record[field]).__name__ if field in record else ", ".join(map(str, record)) or "no fields"
         raise ValueError(f"this record: expected text in the field {field!r}; found {found}")
@@ -225,6 +225,8 @@ def run(work, input_path, output_path, progress=True):
     """
     output_path = Path(output_path)
     next(records.read_file(input_path), None)  # an input that cannot be read makes no output
+    if output_path.exists() and not output_path.is_file():
+        raise ValueError(f"{output_path} is no file. --output is read again when a run goes on, so it must be one.")
     if output_path.exists() and output_path.samefile(input_path):
         raise ValueError(f"--input and --output are both {output_path}. Name another file to write to.")
     output_path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ Plain values and tensors only, loaded with weights_only=True: a file from a stra
 goes in, so equal runs write equal bytes.
 """
 
+import contextlib
 import pickle
 import sys
 from dataclasses import asdict
@@ -58,6 +59,14 @@ def save(path, model, tokenizer, settings, counters, optimizer=None, kind="base"
             raise OSError(str(error).splitlines()[0]) from error
 
 
+def _others(kind):
+    """Paths of the checkpoints in out/ that would do instead."""
+    for path in sorted(Path("out").glob("*/best_checkpoint.pt")):
+        with contextlib.suppress(ValueError):  # damaged, or of the other kind: then it would not do
+            load(path, kind)
+            yield str(path)
+
+
 def load(path, kind=None):
     """Read a checkpoint into the CPU's memory: a dict with the FIELDS, and "optimizer" in last_checkpoint.pt.
 
@@ -65,7 +74,7 @@ def load(path, kind=None):
     """
     path = Path(path)
     if not path.is_file():
-        found = sorted(str(p) for p in Path("out").glob("*/best_checkpoint.pt"))
+        found = list(_others(kind))
         raise FileNotFoundError(f"No checkpoint at {path}. Train first:\n    {TRAIN[kind or 'base']}\n"
                                 + (f"or pass --model-path; there are: {', '.join(found)}" if found else ""))
     try:

@@ -26,7 +26,7 @@ echo; echo "5. Fine-tuning: four and a half minutes"
 .venv/bin/python finetune_xcoax.py config/instruct_tales.toml
 
 echo; echo "6. Three responses, and the instruction that the model writes for each"
-.venv/bin/python sample_xcoax_instruct.py --model-path out/tales_instruct/best_checkpoint.pt --seed 1 --num-samples 5 <<'RESPONSES'
+.venv/bin/python sample_xcoax_instruct.py --model-path out/tales_instruct/best_checkpoint.pt --seed 1 --num-samples 3 --temperature 0.5 <<'RESPONSES'
 The cat is sleeping.
 Jonas is late because the tram to Stonebridge has not come.
 The odd one out is the trumpet, because the others are fruit: plum, pear and cherry.

@@ -53,8 +53,8 @@ class Examples:
         starts, marks, ends = (np.flatnonzero(shard.tokens == i) for i in (BOS_ID, instruction_id, EOS_ID))
         if not (len(starts) == len(marks) == len(ends) and np.all(starts < marks) and np.all(marks < ends)
                 and np.all(ends[:-1] + 1 == starts[1:])):
-            raise ValueError(f"{shard.path} does not hold instruction examples. Make some:\n"
-                             f"    {PREPROCESS} --data-dir {shard.path.parent}")
+            raise ValueError(f"{shard.path} does not hold instruction examples. Make some, in a folder of their own:\n"
+                             f"    {PREPROCESS} --data-dir data/instruct")
         return starts, marks, ends + 1
 
     def __len__(self):

@@ -112,7 +112,7 @@ def main():
     run = settings.parse(FinetuneSettings, __doc__, default_file=Path(__file__).parent / "config/instruct.toml")
     if run.out_dir.resolve() == run.model_path.resolve().parent:
         raise ValueError(f"--out-dir {run.out_dir} is the folder of the base model {run.model_path}, which would be "
-                         f"written over. Choose another:\n    --out-dir {run.out_dir}_instruct")
+                         f"written over. Choose another:\n    --out-dir {run.out_dir}_{run.data_dir.name}")
     content = checkpoint.load(run.model_path, kind="base")
     content["config"]["dropout"] = run.dropout
     model, tokenizer = checkpoint.build(content)

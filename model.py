@@ -292,7 +292,8 @@ class GPT(nn.Module):
         B, T = idx.shape
         past, room = (0, self.config.block_size) if cache is None else (max(cache.lengths or [0]), cache.max_len)
         if past + T > room:
-            raise ValueError(f"{past + T} tokens do not fit into block_size {self.config.block_size}. Cut the input.")
+            raise ValueError(f"{past + T} tokens do not fit into {room} positions (block_size is {self.config.block_size}). "
+                             "Cut the input.")
         if cache is None:
             cos, sin, mask = self.cos[:T], self.sin[:T], None
         else:

@@ -199,10 +199,12 @@ def report(run, manifest):
               f"instructions of {held['bytes']:>11,} bytes")
     if not totals(manifest, "val")["documents"]:
         print("No record fell to validation, and fine-tuning needs some: --overwrite with a larger --val-fraction.")
-    config, expected = (" config/instruct_tales.toml", "data/instruct_tales") if run.dataset == "tales" else (
-        "", "data/instruct")
-    folder = f" --data-dir {run.data_dir}" if run.data_dir != Path(expected) else ""
-    print(f"Next:\n    python finetune_xcoax.py{config}{folder}")
+    config, data_dir, model = (" config/instruct_tales.toml", "data/instruct_tales", "out/tales/best_checkpoint.pt") if (
+        run.dataset == "tales") else ("", "data/instruct", "out/xcoax/best_checkpoint.pt")
+    flags = f" --data-dir {run.data_dir}" if run.data_dir != Path(data_dir) else ""
+    if run.tokenizer.suffix == ".pt" and run.tokenizer != Path(model):
+        flags += f" --model-path {run.tokenizer} --out-dir {run.tokenizer.parent}_{run.data_dir.name}"
+    print(f"Next:\n    python finetune_xcoax.py{config}{flags}")
 
 
 if __name__ == "__main__":

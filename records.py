@@ -176,15 +176,16 @@ def pair(record, where="a record"):
 
 
 def response(record, where="a record"):
-    """What a record gives as response, whether or not it has an instruction: the output of its pair, or its `text`.
+    """(name of the field, text) of a record's response, whether or not it has an instruction: the output of its pair, or its
+    `text`.
 
     Raises ValueError naming where the record stands and the fields that it has.
     """
     name = _field(record, (*OUTPUT, "text"))
     if name:
-        return _text(record[name], name, where)
+        return name, _text(record[name], name, where)
     if "messages" in record:
-        return _exchange(record["messages"], where)[2]
+        return "messages", _exchange(record["messages"], where)[2]
     raise ValueError(f"{where}: expected a field output, response, completion, text or messages; found "
                      f"{', '.join(map(str, record)) or 'no fields'}")
 

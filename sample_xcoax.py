@@ -55,8 +55,8 @@ def parts_of(text, given, direction):
 
 
 def main():
-    settings = parse(Settings, __doc__)
     prepare_streams()
+    settings = parse(Settings, __doc__)
     controls = Controls(temp=settings.temperature, top_k=settings.top_k, top_p=settings.top_p, min_p=settings.min_p,
                         tokens=settings.tokens, seed=settings.seed, n=settings.num_samples)
     device = pick_device(settings.device)

@@ -12,8 +12,9 @@ Several samples stand best first: by PMI, log P(instruction | response) - log P(
 --input takes .json, .jsonl, .parquet, or .txt with a response a line, and writes to --output, a line for a record, all its
 fields and: the best `instruction` of --num-samples with its `mean_log_prob` per token and its `pmi`, or an `error`. A
 response in another field than output, response or completion is repeated as `output`; a name that is taken gets `new_`
-before it. Stopped at any moment, the same command goes on after the last whole record. --score writes the scores of the
-pairs given instead.
+before it. A response too long for the model gets an error here; one that is typed loses its end. Records are written 512
+at a time. Stopped at any moment, the same command goes on after the last whole record; that flags or the model were
+changed in between is not noticed. --score writes the scores of the pairs given instead.
 
 Reads out/xcoax_instruct/best_checkpoint.pt, which finetune_xcoax.py writes.
 """
@@ -22,7 +23,7 @@ import sys
 from dataclasses import dataclass, replace
 
 import checkpoint
-from backtranslate import STOP_IDS, Instructions, Scores, instruction_room, response_room, run as run_batch
+from backtranslate import STOP_IDS, TOKENS, Instructions, Scores, instruction_room, response_room, run as run_batch
 from device import autocast, pick_device, pick_dtype
 from repl import SEPARATOR, Controls, draw_samples, loop, note, prepare_streams, show
 from score import weigh
@@ -53,8 +54,8 @@ class Settings:
     """choose among the fewest tokens that together are this likely"""
     min_p: float | None = None
     """drop tokens less than this many times as likely as the likeliest"""
-    tokens: int = 200
-    """the most tokens that an instruction may get; beside a long response fewer, but a quarter of the block"""
+    tokens: int = TOKENS
+    """the most tokens that an instruction may get; beside a long response fewer, but at least a quarter of the block"""
     seed: int | None = None
     """the same seed gives the same instructions; None draws a fresh one for each response, and is 1 for --input"""
     batch_size: int | None = None
@@ -71,7 +72,7 @@ def check_flags(settings):
     if (settings.input is None) != (settings.output is None):
         raise ValueError("--input and --output go together: a file of responses, and the .jsonl file to write")
     if settings.input is None:
-        for name in ("score", "response_field"):
+        for name in ("score", "response_field", "batch_size"):
             if getattr(settings, name):
                 raise ValueError(f"--{name.replace('_', '-')} is for files: it needs --input and --output")
     elif settings.response is not None:
@@ -87,8 +88,8 @@ def write_instructions(model, tokenizer, response, controls, context):
     block_size = model.config.block_size
     prompt, shortened = tokenizer.encode_response(response, response_room(controls.tokens, block_size))
     if shortened:
-        whole, _ = tokenizer.encode_response(response)
-        note(f"This response has {len(whole):,} tokens; the model reads its first {len(prompt):,}.")
+        whole, template = (len(tokenizer.encode_response(text)[0]) for text in (response, ""))
+        note(f"This response has {whole - template:,} tokens; the model reads its first {len(prompt) - template:,}.")
     limit = instruction_room(controls.tokens, block_size, prompt)
     with context():
         samples = draw_samples(model, prompt, replace(controls, tokens=limit), STOP_IDS,
@@ -124,8 +125,8 @@ def write_file(model, tokenizer, settings, controls, batch_size, context):
 
 
 def main():
-    settings = parse(Settings, __doc__)
     prepare_streams()
+    settings = parse(Settings, __doc__)
     check_flags(settings)
     controls = Controls(temp=settings.temperature, top_k=settings.top_k, top_p=settings.top_p, min_p=settings.min_p,
                         tokens=settings.tokens, seed=settings.seed, n=settings.num_samples)

@@ -148,7 +148,8 @@ def ranks(model, tokenizer, pairs, candidates=64, seed=0, shuffled=False, advanc
     """
     texts, rng = list(dict.fromkeys(text for _, text in pairs)), random.Random(seed)
     if len(texts) < candidates or len(pairs) < 2:
-        raise ValueError(f"{len(texts)} different instructions are too few to draw {candidates} candidates from")
+        raise ValueError(f"{len(texts)} different instructions are too few to draw {candidates} candidates from. Take more "
+                         "pairs, or fewer candidates.")
     responses = [response for response, _ in pairs]
     if shuffled:
         order = rng.sample(range(len(pairs)), len(pairs))

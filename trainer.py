@@ -5,6 +5,7 @@ A script gives the model, the batches of an update, fixed validation batches and
 rest and leaves best_checkpoint.pt, last_checkpoint.pt, metrics.jsonl and loss.png in the output folder.
 """
 
+import hashlib
 import importlib.util
 import json
 import math
@@ -182,8 +183,12 @@ def plot_losses(out_dir):
     pyplot.close(figure)
 
 
-def _restore(path, model, tokenizer, optimizer, kind):
-    """Load model and optimiser from last_checkpoint.pt; return its counters and settings.
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _restore(path, model, tokenizer, optimizer, kind, now):
+    """Load model and optimiser from last_checkpoint.pt; return its counters and settings; now are those of this run.
 
     Raises ValueError where the run it comes from was not this one.
     """
@@ -196,11 +201,15 @@ def _restore(path, model, tokenizer, optimizer, kind):
         raise ValueError(f"{path} holds another model: {', '.join(differing)}. {fresh}")
     if content["tokenizer"] != tokenizer.model:
         raise ValueError(f"{path} was trained with another tokenizer than these shards. {fresh}")
+    old = content["settings"]
+    if kind == "instruct" and (old.get("data"), old.get("base")) != (now["data"], now["base"]):
+        what = "other examples" if old.get("base") == now["base"] else "another base model"
+        raise ValueError(f"{path} comes from {what} than this run is to have. {fresh}")
     if "optimizer" not in content:
         raise ValueError(f"{path} holds no optimiser state, so training cannot go on from it. {fresh}")
     model.load_state_dict(content["model"])
     optimizer.load_state_dict(content["optimizer"])
-    return content["counters"], content["settings"]
+    return content["counters"], old
 
 
 def _compiled(model, device, wanted):
@@ -241,13 +250,19 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
     counters = {"iter_num": 0, "samples": 0, "tokens": 0, "best_val_loss": math.inf}
     plain_settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(settings).items()
                       if name not in ("data_dir", "out_dir", "model_path", "resume", "device", "wandb")}
+    plain_settings["data"] = _digest((Path(settings.data_dir) / "manifest.json").read_bytes())  # wherever it lies
+    if kind == "instruct":
+        plain_settings["base"] = _digest(model.wte.weight.detach().cpu().numpy().tobytes())
     resumed = settings.resume and last_path.exists()
     if resumed:
-        counters, old = _restore(last_path, model, tokenizer, optimizer, kind)
+        counters, old = _restore(last_path, model, tokenizer, optimizer, kind, plain_settings)
         changed = [f"{name} {old[name]} -> {value}" for name, value in plain_settings.items()
                    if name in old and old[name] != value]
         print(f"Going on from {last_path}, update {counters['iter_num']:,}"
               + (f", with changed settings: {', '.join(changed)}" if changed else ""))
+        if old.get("data") != plain_settings["data"]:
+            print("The shards are not what they were, so the best validation loss is sought anew.")
+            counters["best_val_loss"] = math.inf
     _trim_metrics(metrics_path, counters["iter_num"] if resumed else -1)
 
     run = None

@@ -21,7 +21,7 @@ import torch
 
 import checkpoint
 import records
-from backtranslate import WINDOW, Instructions, prompt_of, response_of
+from backtranslate import TOKENS, WINDOW, Instructions, prompt_of, response_of
 from device import autocast, pick_device, pick_dtype
 from repl import Controls
 from score import weigh
@@ -55,7 +55,7 @@ def main():
     parser.add_argument("--singly", type=int, default=256, help="how many of them one at a time (default 256)")
     parser.add_argument("--batch-size", type=int, default=64, help="rows of a batch (default 64)")
     parser.add_argument("--num-samples", type=int, default=1, help="instructions for each record (default 1)")
-    parser.add_argument("--tokens", type=int, default=200, help="the most tokens of an instruction (default 200)")
+    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"the most tokens of an instruction (default {TOKENS})")
     args = parser.parse_args()
     device = pick_device("auto")
     dtype = pick_dtype("auto", device)

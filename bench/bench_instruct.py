@@ -25,13 +25,16 @@ sys.path.insert(0, str(ROOT))
 
 import checkpoint
 import settings
-from backtranslate import Instructions, response_room
+from backtranslate import TOKENS, Instructions, response_room
 from device import autocast, pick_device, pick_dtype
 from examples import PREPROCESS, Examples
 from repl import Controls
 from score import mrr, ranks, recall_at
 from shards import read_manifest, read_split
 from tales import kind_of
+
+
+NAMES = {"raw": "by log P", "per_token": "by log P per token", "pmi": "by PMI"}
 
 
 @dataclass
@@ -62,7 +65,7 @@ def held_out(run, tokenizer):
 
 def written(model, tokenizer, responses, seed, context):
     """The instruction that the model writes for each response, drawn as sample_xcoax_instruct.py does by default."""
-    work = Instructions(model, tokenizer, Controls(seed=seed), context=context)
+    work = Instructions(model, tokenizer, Controls(seed=seed, tokens=TOKENS), context=context)
     room = response_room(work.controls.tokens, model.config.block_size)
     prompts = {number: tokenizer.encode_response(text, room)[0] for number, text in enumerate(responses)}
     with context(), tqdm(total=len(prompts), unit=" pairs", leave=False, dynamic_ncols=True) as bar:
@@ -93,7 +96,7 @@ def main():
         with context(), tqdm(total=len(pairs), unit=" pairs", leave=False, dynamic_ncols=True) as bar:
             found = ranks(model, tokenizer, pairs, run.candidates, run.seed, shuffled, advance=bar.update)
         for name, places in found.items():
-            print(f"{'by ' + name.replace('_', ' ').replace('pmi', 'PMI') + title:<26}{mrr(places):>7.3f}"
+            print(f"{NAMES[name] + title:<26}{mrr(places):>7.3f}"
                   f"{recall_at(places, 1):>9.1%}{recall_at(places, 5):>9.1%}")
 
     if read_manifest(run.data_dir, PREPROCESS)["source"]["dataset"] == "tales":

@@ -158,7 +158,7 @@ def test_every_kind_of_file_gives_the_same_records_and_says_where_they_stand(tmp
 
 def test_a_text_file_gives_a_response_a_line(tmp_path):
     (tmp_path / "a.txt").write_bytes("One \u00e9.\r\n\n  Two.\n".encode())
-    assert [(where[-6:], records.response(record)) for where, record in read_file(tmp_path / "a.txt")
+    assert [(where[-6:], records.response(record)[1]) for where, record in read_file(tmp_path / "a.txt")
             ] == [("line 1", "One \u00e9."), ("line 3", "  Two.")]
 
 
@@ -540,3 +540,16 @@ def test_a_forward_model_is_fine_tuned_on_forward_examples(data, tmp_path):
     preprocess(data.parent / "records.jsonl", base, tmp_path / "data")
     call(finetune_xcoax, *arguments(base, tmp_path / "data", tmp_path / "out", "--max-iters", "1"))
     assert checkpoint.load(tmp_path / "out/best_checkpoint.pt", kind="instruct")["direction"] == "forward"
+
+
+def test_a_run_does_not_go_on_with_other_examples_or_another_base_model(unbroken, base, data, tokenizer, tmp_path):
+    for path in unbroken[0].glob("*.pt"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    preprocess(data.parent / "records.jsonl", base, tmp_path / "data", "--num-records", "40")
+    with pytest.raises(ValueError, match="last_checkpoint.pt comes from other examples (.|\n)*--no-resume"):
+        call(finetune_xcoax, *arguments(base, tmp_path / "data", tmp_path, "--max-iters", "40"))
+    (tmp_path / "bases").mkdir()
+    other = tmp_path / "bases/other.pt"
+    checkpoint.save(other, tiny_model(seed=9, vocab_size=tokenizer.vocab_size, block_size=BLOCK), tokenizer, {}, {})
+    with pytest.raises(ValueError, match="last_checkpoint.pt comes from another base model"):
+        call(finetune_xcoax, *arguments(other, data, tmp_path, "--max-iters", "40"))

@@ -378,7 +378,7 @@ def test_the_commands_are_those_of_the_other_prompt_with_200_tokens(terminal):
 
 def test_a_long_response_is_shortened_and_says_so(terminal):
     shown = terminal.ask("The cat is sleeping. " * 30)
-    assert "the model reads its first 70" in shown and "Generated Instruction: " in shown
+    assert "the model reads its first 64" in shown and "Generated Instruction: " in shown
     terminal.wait("Response:")
 
 
