@@ -91,12 +91,12 @@ def main():
           f"{len(pairs)} pairs of {run.data_dir}")
     chance = mrr(range(1, run.candidates + 1))
     print(f"\nthe true instruction among {run.candidates} (chance: {chance:.3f})\n"
-          f"{'':<26}{'MRR':>7}{'first':>9}{'in five':>9}")
+          f"{'':<30}{'MRR':>7}{'first':>9}{'in five':>9}")
     for shuffled, title in ((False, ""), (True, ", shuffled")):
         with context(), tqdm(total=len(pairs), unit=" pairs", leave=False, dynamic_ncols=True) as bar:
             found = ranks(model, tokenizer, pairs, run.candidates, run.seed, shuffled, advance=bar.update)
         for name, places in found.items():
-            print(f"{NAMES[name] + title:<26}{mrr(places):>7.3f}"
+            print(f"{NAMES[name] + title:<30}{mrr(places):>7.3f}"
                   f"{recall_at(places, 1):>9.1%}{recall_at(places, 5):>9.1%}")
 
     if read_manifest(run.data_dir, PREPROCESS)["source"]["dataset"] == "tales":
