@@ -1,10 +1,7 @@
-"""Instruction records, the examples made of them, their batches, and fine-tuning."""
+"""The examples made of instruction records, their batches, and fine-tuning."""
 
-import itertools
-import json
 import signal
 import sys
-import tracemalloc
 from collections import Counter
 from unittest.mock import patch
 
@@ -13,23 +10,18 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from test_train import rows, wait_for_update
-from tiny import ANIMALS, PEOPLE, PLACES, TEXTS, make_shards, run, start, tiny_model
+from tiny import RECORDS, TEXTS, make_shards, run, start, tiny_model, write_lines
 
 import checkpoint
 import finetune_xcoax
 import preprocess_instruct
-import records
 from examples import Examples
-from records import full_instruction, pair, read_file, read_records, shape_of
+from records import full_instruction
 from reverse import reverse
 from shards import SPLITS, read_manifest, read_split, totals
 from tokenizer import BOS_ID, EOS_ID, Tokenizer, train_tokenizer
 from trainer import evaluate
 
-RECORDS = [{"instruction": f"Is the {animal} of {person} in {place}?",
-            "input": f"Say it in {n} words." if n % 3 == 0 else "",
-            "output": f"The {animal} is in {place}." * (1 + n % 4)}
-           for n, (person, animal, place) in enumerate(itertools.product(PEOPLE, ANIMALS, PLACES)) if n % 3 < 2]
 BLOCK = 96
 
 
@@ -54,11 +46,6 @@ def data(base, tmp_path_factory):
     folder = tmp_path_factory.mktemp("instruct")
     preprocess(write_lines(folder / "records.jsonl", RECORDS), base, folder / "data")
     return folder / "data"
-
-
-def write_lines(path, found):
-    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in found), encoding="utf-8")
-    return path
 
 
 def call(script, *arguments):
@@ -89,152 +76,6 @@ def kept(found, tokenizer, counts=None, **options):
     run = preprocess_instruct.PreprocessSettings(**{"block_size": BLOCK, **options})
     with patch.object(preprocess_instruct, "read_records", lambda *_: (("here", record) for record in found)):
         return list(preprocess_instruct.examples(run, tokenizer, Counter() if counts is None else counts))
-
-
-# ---- records: fields
-
-
-@pytest.mark.parametrize("record, shape, expected", [
-    ({"instruction": "Add.", "input": "1 2", "output": "3"}, "instruction, input, output", ("Add.", "1 2", "3")),
-    ({"instruction": "Hi", "output": "Ho"}, "instruction, output", ("Hi", "", "Ho")),
-    ({"instruction": "Hi", "input": None, "output": "Ho"}, "instruction, input, output", ("Hi", "", "Ho")),
-    ({"instruction": "Sum", "context": "text", "response": "gist", "category": "x"}, "instruction, context, response",
-     ("Sum", "text", "gist")),
-    ({"instruction": "Hi", "output": None, "response": "Ho"}, "instruction, response", ("Hi", "", "Ho")),
-    ({"prompt": "Hi", "completion": "Ho"}, "prompt, completion", ("Hi", "", "Ho")),
-    ({"messages": [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"},
-                   {"role": "assistant", "content": "Ho"}, {"role": "user", "content": "More"},
-                   {"role": "assistant", "content": "No"}]}, "messages", ("Hi", "", "Ho")),
-    ({"prompt": "Hi", "messages": [{"role": "user", "content": "A"}, {"role": "assistant", "content": "B"}]},
-     "messages", ("A", "", "B")),
-])
-def test_each_usual_shape_is_known_by_its_fields(record, shape, expected):
-    assert shape_of(record) == shape and pair(record) == expected
-
-
-@pytest.mark.parametrize("record, found", [
-    ({"question": "Hi", "answer": "Ho"}, "found question, answer"),
-    ({}, "found no fields"),
-    ({"instruction": "Hi"}, "found instruction"),
-    ({"instruction": "Hi", "output": 7}, "'output' holds int"),
-    ({"messages": "Hi"}, "list of turns"),
-    ({"messages": [{"role": "assistant", "content": "Ho"}, {"role": "user", "content": "Hi"}]}, "assistant, user"),
-    ({"messages": []}, "found no turns"),
-    ({"messages": [{"role": "user", "content": ["Hi"]}, {"role": "assistant", "content": "B"}]}, "holds list"),
-])
-def test_a_record_that_is_no_pair_is_an_error_with_its_place_and_what_was_found(record, found):
-    with pytest.raises(ValueError) as error:
-        pair(record, "a.jsonl, line 3")
-    assert str(error.value).startswith("a.jsonl, line 3: ") and found in str(error.value)
-
-
-def test_an_input_follows_the_instruction_after_one_newline_and_an_empty_one_leaves_no_trace():
-    assert full_instruction("Add these.", "1 2") == "Add these.\n1 2"
-    assert full_instruction("Say hello.", "") == full_instruction("Say hello.", " \n") == "Say hello."
-
-
-# ---- records: files
-
-
-def test_every_kind_of_file_gives_the_same_records_and_says_where_they_stand(tmp_path):
-    import pyarrow
-    import pyarrow.parquet
-    found = RECORDS[:5]
-    write_lines(tmp_path / "lines.jsonl", found)
-    write_lines(tmp_path / "objects.json", found)
-    (tmp_path / "array.json").write_text(json.dumps(found))
-    (tmp_path / "indented.json").write_text("\ufeff" + json.dumps(found, indent=2), encoding="utf-8")
-    (tmp_path / "one.json").write_text(json.dumps(found[0], indent=2))
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(found), tmp_path / "rows.parquet")
-    read = {path.name: list(read_file(path)) for path in tmp_path.iterdir()}
-    assert [record for _, record in read.pop("one.json")] == found[:1]
-    assert all([record for _, record in one] == found for one in read.values())
-    assert {name: one[2][0].rpartition(", ")[2] for name, one in read.items()} == {
-        "lines.jsonl": "line 3", "objects.json": "line 3", "array.json": "line 1", "indented.json": "line 12",
-        "rows.parquet": "row 3"}
-    everything = [record for _, record in read_records(f"{tmp_path}/lines.jsonl,{tmp_path}/*.parquet")]
-    assert everything == found * 2
-
-
-def test_a_text_file_gives_a_response_a_line(tmp_path):
-    (tmp_path / "a.txt").write_bytes("One \u00e9.\r\n\n  Two.\n".encode())
-    assert [(where[-6:], records.response(record)[1]) for where, record in read_file(tmp_path / "a.txt")
-            ] == [("line 1", "One \u00e9."), ("line 3", "  Two.")]
-
-
-JSON_OBJECTS = st.lists(st.dictionaries(st.text(max_size=3), st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner, max_size=3), max_leaves=4),
-    max_size=3), max_size=4)
-
-
-@settings(max_examples=60, deadline=None)
-@given(found=JSON_OBJECTS, indent=st.sampled_from([None, 1]), ascii=st.booleans(), chunk=st.integers(1, 9),
-       at=st.integers(0, 200), put=st.sampled_from(["", ",", "]", "}", "[", '"', " \n", "x"]))
-def test_a_json_file_read_piece_by_piece_gives_what_reading_it_whole_gives(
-        tmp_path_factory, found, indent, ascii, chunk, at, put):
-    path = tmp_path_factory.getbasetemp() / "pieces.json"
-    text = json.dumps(found, indent=indent, ensure_ascii=ascii)
-    if put:
-        text = text[:at] + put + text[at:]
-    try:
-        data = text.encode()
-    except UnicodeEncodeError:
-        data = json.dumps(found, indent=indent).encode()
-    path.write_bytes(data)
-    try:
-        expected = json.loads(data)
-    except ValueError:
-        expected = None
-    with patch.object(records, "_CHUNK", chunk):
-        if isinstance(expected, list) and all(isinstance(record, dict) for record in expected):
-            assert [record for _, record in records.read_json(path)] == expected
-        else:
-            with pytest.raises(ValueError, match="line [0-9]+: "):
-                list(records.read_json(path))
-
-
-def test_a_large_array_is_read_in_little_memory(tmp_path):
-    path = tmp_path / "large.json"
-    path.write_text(json.dumps([{"instruction": "Write.", "output": "word " * 400}] * 2000))
-    assert path.stat().st_size > 4_000_000
-    tracemalloc.start()
-    count = sum(1 for _ in read_file(path))
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert count == 2000 and peak < 1_500_000
-
-
-@pytest.mark.parametrize("name, content, place, found", [
-    ("a.jsonl", b'{"a": 1}\n{"b": \n', "line 2", "not valid JSON"),
-    ("a.jsonl", b'{"a": 1}\n\n[1]\n', "line 3", "found b'[1]"),
-    ("a.jsonl", b'{"a": "\xe9"}\n', "line 1", "is 0xe9"),
-    ("a.json", b'[{"a": 1},\n{"b": 2}\n{"c": 3}]', "line 3", "where a comma or ] should be"),
-    ("a.json", b'[{"a": 1},\n{"b" 2}]', "line 2", "not valid JSON"),
-    ("a.json", b'[{"a": 1},\n2]', "line 2", "expected an object with fields, found '2"),
-    ("a.json", b'[{"a": 1},\n{"b": 2}', "line 2", "never ends"),
-    ("a.json", b'[{"a": 1}]\n{"b": 2}', "line 2", "the end of the file"),
-    ("a.json", b'[{"a": 1},\n{"b": "\xe9"}]', "line 2", "byte 0xe9"),
-    ("a.txt", b"One.\nTwo \xe9.\n", "line 2", "byte 0xe9"),
-    ("a.parquet", b"PAR1 and no more", "a.parquet", "not a whole Parquet file"),
-    ("a.csv", b"", "a.csv", "of no known kind"),
-])
-def test_a_file_that_cannot_be_read_is_named_with_the_line_and_what_was_found(tmp_path, name, content, place, found):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError) as error:
-        list(read_file(tmp_path / name))
-    assert str(tmp_path / name) in str(error.value) and place in str(error.value) and found in str(error.value)
-
-
-def test_the_hub_is_asked_for_open_instruct_and_without_it_the_error_says_what_else_there_is():
-    for dataset in ("open-instruct", "hakurei/open-instruct-v1"):
-        with patch("huggingface_hub.HfApi.dataset_info"), patch("datasets.load_dataset") as load:
-            load.return_value = RECORDS[:2]
-            assert list(read_records(dataset)) == [("hakurei/open-instruct-v1, record 1", RECORDS[0]),
-                                                   ("hakurei/open-instruct-v1, record 2", RECORDS[1])]
-        load.assert_called_once_with(path="hakurei/open-instruct-v1", split="train", streaming=True)
-    with patch("huggingface_hub.HfApi.dataset_info", side_effect=ConnectionError("no route")):
-        with pytest.raises(OSError, match="no route(.|\n)*python preprocess_instruct.py --dataset tales"):
-            next(read_records("open-instruct"))
 
 
 # ---- examples

@@ -1,17 +1,10 @@
 """The sampler as a person meets it: typed at in a terminal, fed by a pipe, called once, given wrong things."""
 
-import fcntl
 import os
 import pickle
-import pty
 import re
-import select
-import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,12 +18,10 @@ import checkpoint
 import sample_xcoax
 import settings
 from repl import COMMANDS, Controls, read_command, visible, wrap, wrap_from_end
-from tiny import tiny_model
+from terminal import ENV, Terminal
+from tiny import ROOT, tiny_model
 from tokenizer import FIRST_BYTE_ID, Tokenizer, train_tokenizer
 
-ROOT = Path(__file__).resolve().parent.parent
-ENV = {**{name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")},  # the terminal's say
-       "OMP_NUM_THREADS": "1", "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
 TEXTS = ["The miller's daughter kept three geese and a grey cat behind the mill.",
          "Every morning she carried two pails of water up the hill, and the cat followed her.",
          "One day a stranger asked for bread; she gave him half a loaf and told him the way to the town.",
@@ -60,69 +51,9 @@ def run(*args, stdin=b""):
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
-class Terminal:
-    """The sampler in a real terminal: type at it, and wait for what it shows."""
-
-    def __init__(self, path):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.chdir(ROOT)
-            os.execve(sys.executable, [sys.executable, "sample_xcoax.py", "--model-path", str(path)], ENV)
-        self.resize(80)
-        self.seen = ""
-
-    def resize(self, columns):
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-
-    def wait(self, pattern, seconds=120):
-        """Read until pattern stands in what came since the last wait; return everything up to its end."""
-        deadline, data = time.monotonic() + seconds, self.seen.encode()
-        while not (found := re.search(pattern, data.decode(errors="ignore"))):
-            ready, _, _ = select.select([self.fd], [], [], max(0, deadline - time.monotonic()))
-            assert ready, f"no {pattern!r} within {seconds} s, but {data!r}"
-            try:
-                data += os.read(self.fd, 65536)
-            except OSError:  # how Linux reports that the program has left
-                raise AssertionError(f"the program left without {pattern!r}: {data!r}") from None
-        text = data.decode(errors="ignore")
-        self.seen = text[found.end():]
-        return text[: found.end()]
-
-    def type(self, keys):
-        os.write(self.fd, keys.encode())
-
-    def ask(self, line):
-        """Type a line and Enter; return what is shown from there to the seed that ends an answer."""
-        self.type(line + "\r")
-        return self.wait(r"seed=\d+, [^\r]*")
-
-    def command(self, line):
-        self.type(line + "\r")
-        return self.wait(r"temp=\S+ top_k=.* n=\d+")
-
-    def status(self):
-        """The exit status, once the program has left."""
-        deadline = time.monotonic() + 60
-        while (done := os.waitpid(self.pid, os.WNOHANG))[0] == 0:
-            assert time.monotonic() < deadline, "the program does not leave"
-            if select.select([self.fd], [], [], 0.05)[0]:
-                try:
-                    os.read(self.fd, 65536)
-                except OSError:
-                    pass
-        self.pid = None
-        return os.waitstatus_to_exitcode(done[1])
-
-    def close(self):
-        if self.pid:
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        os.close(self.fd)
-
-
 @pytest.fixture(scope="module")
 def shared_terminal(checkpoints):
-    terminal = Terminal(checkpoints["reverse"])
+    terminal = Terminal("sample_xcoax.py", "--model-path", checkpoints["reverse"])
     terminal.wait("Ending:")
     yield terminal
     terminal.close()
@@ -335,7 +266,7 @@ def test_in_a_narrow_terminal_no_row_of_the_growing_text_is_too_wide(terminal):
 
 
 def test_a_forward_model_asks_for_a_beginning_and_ctrl_d_leaves(checkpoints):
-    terminal = Terminal(checkpoints["forward"])
+    terminal = Terminal("sample_xcoax.py", "--model-path", checkpoints["forward"])
     try:
         terminal.wait("Beginning:")
         assert re.search(r"\x1b\[1mOne\s+day\x1b\[0m.+\r\n", terminal.ask("One day"), re.DOTALL)

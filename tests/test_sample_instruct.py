@@ -2,8 +2,6 @@
 
 import copy
 import json
-import os
-import pty
 import random
 import re
 import resource
@@ -24,8 +22,8 @@ import sample_xcoax_instruct
 import settings
 from backtranslate import Instructions, Scores
 from repl import Controls
-from test_sample import ENV, ROOT, Terminal
-from tiny import learn, tiny_model
+from terminal import ENV, Terminal
+from tiny import ROOT, learn, tiny_model, write_lines
 from tokenizer import MARKERS, Tokenizer, train_tokenizer
 
 SCRIPT = "sample_xcoax_instruct.py"
@@ -66,11 +64,6 @@ RECORDS[11]["output"] = PAIRS[0][0] * 40
 RECORDS[12] = {"id": 12, "words": "none of the known fields"}
 RECORDS[20]["output"] = 7
 RECORDS[21]["output"] = MARKED
-
-
-def write_lines(path, lines):
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    return path
 
 
 def read_lines(path):
@@ -330,19 +323,9 @@ def test_every_special_id_ends_the_instruction(marker):
 
 # The terminal
 
-class Asking(Terminal):
-    def __init__(self, path):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.chdir(ROOT)
-            os.execve(sys.executable, [sys.executable, SCRIPT, "--model-path", str(path), "--seed", "7"], ENV)
-        self.resize(100)
-        self.seen = ""
-
-
 @pytest.fixture(scope="module")
 def terminal(model_path):
-    terminal = Asking(model_path)
+    terminal = Terminal(SCRIPT, "--model-path", model_path, "--seed", 7, columns=100)
     terminal.wait("Response:")
     yield terminal
     terminal.close()

@@ -1,5 +1,7 @@
 """A tiny corpus with its shards, tiny models, and the programs of this project run as a user runs them."""
 
+import itertools
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +21,10 @@ TEXTS = [f"{person} looked for the {animal} all day. \"Where are you?\" called {
          f"was found in {place}, {number} steps from home, and {person} carried it back."
          for number, (person, animal, place) in enumerate(
              ((p, a, q) for p in PEOPLE for a in ANIMALS for q in PLACES), 11)]
+RECORDS = [{"instruction": f"Is the {animal} of {person} in {place}?",
+            "input": f"Say it in {n} words." if n % 3 == 0 else "",
+            "output": f"The {animal} is in {place}." * (1 + n % 4)}
+           for n, (person, animal, place) in enumerate(itertools.product(PEOPLE, ANIMALS, PLACES)) if n % 3 < 2]
 SHAPE = ["--n-layer", "2", "--n-head", "2", "--n-embd", "32", "--block-size", "32", "--batch-size", "4",
          "--device", "cpu", "--dtype", "float32", "--no-compile", "--warmup-iters", "3", "--learning-rate", "3e-3"]
 
@@ -39,6 +45,11 @@ def make_shards(folder, direction="reverse", vocab_size=400):
                             "tokenizer": f"tok{vocab_size}.model", "tokenizer_sha256": tokenizer.sha256.hex(),
                             "complete": True, "chunks": [chunk]})
     return tokenizer
+
+
+def write_lines(path, found):
+    path.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in found), encoding="utf-8")
+    return path
 
 
 def tiny_model(loud=1, seed=0, **shape):

@@ -1,0 +1,89 @@
+"""What sampling promises: from logits the ids that temperature and filters leave, as often as they are likely."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from sampling import sample_next
+from tiny import tiny_model
+
+VOCAB = 61
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def drawn(logits, n=2000, **options):
+    """The set of ids drawn in n tries from logits (vocab,)."""
+    return set(sample_next(logits.expand(n, -1), generator=rng(), **options).tolist())
+
+
+LOGITS = torch.tensor([0.05, 0.4, 0.02, 0.3, 0.2, 0.03]).log()
+
+
+def test_temperature_zero_is_argmax():
+    logits = torch.randn(50, VOCAB, generator=rng())
+    assert torch.equal(sample_next(logits, temperature=0), logits.argmax(dim=-1))
+    assert torch.equal(sample_next(logits, temperature=1e-30), logits.argmax(dim=-1))  # and the limit is the same
+
+
+def test_draws_follow_the_tempered_distribution():
+    for temperature in (0.5, 1.0, 2.0):
+        ids = sample_next(LOGITS.expand(40_000, -1), temperature, generator=rng())
+        assert_close(ids.bincount() / 40_000, (LOGITS / temperature).softmax(-1), rtol=0, atol=0.01)
+
+
+def test_evenly_spread_numbers_draw_each_id_as_often_as_it_is_likely():
+    uniform = torch.arange(10_000, dtype=torch.float64) / 10_000
+    for options, kept in (({}, range(6)), ({"top_k": 4}, (0, 1, 3, 4)), ({"min_p": 0.6}, (1, 3))):
+        p = torch.where(torch.isin(torch.arange(6), torch.tensor(list(kept))), LOGITS.exp(), 0)
+        ids = sample_next(LOGITS.expand(10_000, -1), uniform=uniform, **options)
+        assert_close(ids.bincount(minlength=6) / 10_000, p / p.sum(), rtol=0, atol=2e-4)
+
+
+def test_the_smallest_and_the_largest_number_draw_an_id_that_can_be_drawn():
+    logits = torch.tensor([-math.inf, 0.0, -math.inf, 0.0, -math.inf]).expand(2, -1)
+    assert sorted(sample_next(logits, uniform=torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)).tolist()) == [1, 3]
+
+
+def test_top_p_draws_all_of_the_nucleus_and_nothing_else():
+    assert drawn(LOGITS, top_p=0.95) == {1, 3, 4, 0}
+    assert drawn(LOGITS, top_p=0.65) == {1, 3}
+    assert drawn(LOGITS, top_p=0.1) == drawn(LOGITS, top_p=0.0) == {1}
+    assert drawn(LOGITS, top_p=1.0) == set(range(6))
+    assert drawn(LOGITS, top_p=0.65, temperature=4.0) > {1, 3}  # the nucleus is that of the tempered distribution
+
+
+def test_top_k_draws_the_k_likeliest():
+    for k, expected in ((1, {1}), (3, {1, 3, 4}), (6, set(range(6))), (1000, set(range(6)))):
+        assert drawn(LOGITS, top_k=k) == expected
+    assert len(drawn(torch.zeros(9), top_k=4)) == 4  # also where all are equal
+
+
+def test_min_p_drops_what_is_unlikely_beside_the_likeliest():
+    assert drawn(LOGITS, min_p=0.1) == {1, 3, 4, 0}
+    assert drawn(LOGITS, min_p=0.6) == {1, 3}
+    assert drawn(LOGITS, min_p=1.0) == {1}
+
+
+def test_filters_work_together_top_k_first():
+    assert drawn(LOGITS, top_k=2, top_p=0.5) == {1}  # of the two kept, the first has 4/7
+    assert drawn(LOGITS, top_p=0.5) == {1, 3}
+    assert drawn(LOGITS, top_k=5, top_p=0.99, min_p=0.3) == {1, 3, 4}
+
+
+def test_logits_may_be_huge_or_minus_infinity():
+    assert drawn(torch.tensor([1e30, -math.inf, 1e30]), temperature=1e-3, top_p=0.9) == {0, 2}
+
+
+@pytest.mark.parametrize(
+    "options", [dict(temperature=-1), dict(temperature=math.nan), dict(top_k=0), dict(top_p=1.5), dict(min_p=-0.1)]
+)
+def test_settings_that_mean_nothing_are_refused(options):
+    with pytest.raises(ValueError):
+        sample_next(LOGITS[None], **options)
+    with pytest.raises(ValueError):
+        tiny_model().generate([1], 1, **options)
