@@ -26,7 +26,7 @@ import settings
 from examples import PREPROCESS
 from readers import expand_paths
 from records import HUB, SUFFIXES, full_instruction, pair, read_records, shape_of
-from shards import SPLITS, read_manifest, split_of, totals, write_manifest, write_shard
+from shards import SPLITS, made_otherwise, read_manifest, split_of, totals, write_manifest, write_shard
 from tokenizer import Tokenizer
 
 CHUNK_RECORDS = 10_000
@@ -100,12 +100,9 @@ def prepare_folder(run, tokenizer):
         if found.get("kind") != "instruct":
             raise ValueError(f"{run.data_dir} holds the shards of a corpus, made by preprocess_xcoax.py. Choose "
                              "another --data-dir")
-        differing = [f"{name}: {found.get(name)} there, {value} now" for name, value in wanted.items()
-                     if found.get(name) != value]
         if not run.overwrite:
-            if differing:
-                raise ValueError(f"{run.data_dir} holds shards made otherwise ({'; '.join(differing)}). Choose another "
-                                 "--data-dir, or replace them with --overwrite")
+            if refusal := made_otherwise(run.data_dir, found, wanted):
+                raise refusal
             return found
         path.unlink()  # first of all: without it the shards count for nothing
         for shard in run.data_dir.glob("*.bin"):

@@ -27,7 +27,7 @@ import settings
 from corpus import open_corpus
 from readers import MAX_DOCUMENT_BYTES, cut, text_bytes
 from reverse import reading_units
-from shards import SPLITS, atomic_write, read_manifest, split_of, totals, write_manifest, write_shard
+from shards import SPLITS, atomic_write, made_otherwise, read_manifest, split_of, totals, write_manifest, write_shard
 from tokenizer import Tokenizer, train_tokenizer
 from workers import children, result_of
 
@@ -90,13 +90,11 @@ def prepare_folder(run, corpus):
             path.unlink(missing_ok=True)
     if (run.data_dir / "manifest.json").exists():
         manifest = read_manifest(run.data_dir)
-        differing = [f"{name}: {manifest.get(name)} there, {value} now" for name, value in wanted.items()
-                     if manifest.get(name) != value]
-        if not differing:
+        refusal = made_otherwise(run.data_dir, manifest, wanted)
+        if not refusal:
             return manifest
         if manifest.get("chunks"):
-            raise ValueError(f"{run.data_dir} holds shards made otherwise ({'; '.join(differing)}). Choose another "
-                             "--data-dir, or replace them with --overwrite")
+            raise refusal
     return {**wanted, "complete": False, "chunks": []}
 
 

@@ -150,10 +150,10 @@ def open_parquet(path, columns):
     return file
 
 
-def read_parquet(path, columns):
-    """Records of a Parquet file with these columns, a few at a time however long its row groups are."""
+def read_parquet(path, columns=None):
+    """Records of a Parquet file with these columns (all, if it is None), a few at a time however long its row groups are."""
     import pyarrow
-    file = open_parquet(path, columns)
+    file = open_parquet(path, columns or [])
     stored = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
     rows = max(1, min(1000, BATCH_BYTES * file.metadata.num_rows // max(1, stored)))
     try:

@@ -9,8 +9,8 @@ Instruction records: where they come from, which of their fields is which, and w
 import json
 import re
 
-from corpus import BATCH_ROWS, open_hub
-from readers import expand_paths, numbered_json_lines
+from corpus import open_hub
+from readers import expand_paths, numbered_json_lines, read_parquet
 
 HUB = {"open-instruct": {"path": "hakurei/open-instruct-v1", "split": "train", "streaming": True}}
 SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -54,7 +54,7 @@ def read_file(path):
     Raises ValueError naming file, line and what was found.
     """
     path = str(path)
-    readers = {".json": read_json, ".jsonl": numbered_json_lines, ".txt": _text_lines, ".parquet": _rows}
+    readers = {".json": read_json, ".jsonl": numbered_json_lines, ".txt": _text_lines, ".parquet": lambda path: enumerate(read_parquet(path), 1)}
     suffix = path[path.rfind("."):]
     if suffix not in readers:
         raise ValueError(f"{path} is of no known kind; known are {', '.join(readers)}")
@@ -124,20 +124,6 @@ def _text_lines(path):
                 raise ValueError(f"{path}, line {number:,}: not UTF-8 (byte 0x{line[error.start]:02x})") from error
             if text.strip():
                 yield number, {"text": text}
-
-
-def _rows(path):
-    import pyarrow
-    import pyarrow.parquet
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches(BATCH_ROWS):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path} is not a whole Parquet file: {error}") from error
 
 
 def _field(record, names):

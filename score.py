@@ -107,11 +107,16 @@ def fits(model, tokenizer, prompt, instruction):
     return len(prompt) + len(tokenizer.encode_instruction(instruction)) - 1 <= model.config.block_size
 
 
+def _priors(model, tokenizer, texts):
+    """The ids of each different text as an instruction, and its log_probs after an empty response: two dicts by text."""
+    empty, _ = tokenizer.encode_response("")
+    ids = {text: tokenizer.encode_instruction(text) for text in texts}
+    return ids, dict(zip(ids, log_probs(model, [(empty, row) for row in ids.values()])))
+
+
 def scores(model, tokenizer, pairs):
     """A Score for each of pairs (ids from encode_response, instruction as text)."""
-    empty, _ = tokenizer.encode_response("")
-    ids = {text: tokenizer.encode_instruction(text) for _, text in pairs}
-    priors = dict(zip(ids, log_probs(model, [(empty, row) for row in ids.values()])))
+    ids, priors = _priors(model, tokenizer, [text for _, text in pairs])
     given = log_probs(model, [(prompt, ids[text]) for prompt, text in pairs])
     return [Score(log_prob, priors[text][0], tokens) for (_, text), (log_prob, tokens) in zip(pairs, given)]
 
@@ -155,9 +160,7 @@ def ranks(model, tokenizer, pairs, candidates=64, seed=0, shuffled=False, advanc
         order = rng.sample(range(len(pairs)), len(pairs))
         other = dict(zip(order, order[1:] + order[:1]))  # one ring through all records: none keeps its own
         responses = [responses[other[i]] for i in range(len(pairs))]
-    ids = {text: tokenizer.encode_instruction(text) for text in texts}
-    empty, _ = tokenizer.encode_response("")
-    priors = dict(zip(ids, log_probs(model, [(empty, row) for row in ids.values()])))
+    ids, priors = _priors(model, tokenizer, texts)
     found = {"raw": [], "per_token": [], "pmi": []}
     for response, (_, true) in zip(responses, pairs):
         drawn = [true, *[text for text in rng.sample(texts, candidates) if text != true][: candidates - 1]]

@@ -118,6 +118,14 @@ def read_manifest(data_dir, what=PREPROCESS):
         raise ValueError(f"{path} is not valid JSON ({error}). {REBUILD.format(what, data_dir)}") from error
 
 
+def made_otherwise(data_dir, manifest, wanted):
+    """A ValueError that says where the settings of a manifest are not those wanted, a dict; None where they are."""
+    differing = [f"{name}: {manifest.get(name)} there, {value} now" for name, value in wanted.items()
+                 if manifest.get(name) != value]
+    return ValueError(f"{data_dir} holds shards made otherwise ({'; '.join(differing)}). Choose another --data-dir, or "
+                      "replace them with --overwrite") if differing else None
+
+
 def write_manifest(data_dir, manifest):
     with atomic_write(Path(data_dir) / "manifest.json", "w") as file:
         json.dump(manifest, file, indent=1, ensure_ascii=False)

@@ -43,9 +43,8 @@ def children(count, initializer=None, arguments=()):
                   "again, with fewer --num-workers: it goes on after the last whole chunk.",
                   file=sys.stderr, flush=True)
             os._exit(1)
-        except BaseException:
-            executor.shutdown(cancel_futures=True)  # tasks are short; what waits is dropped
-            raise
+        finally:
+            executor.shutdown(cancel_futures=True)  # tasks are short; what still waits is not wanted any more
 
 
 def result_of(future):
