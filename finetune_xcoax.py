@@ -10,18 +10,22 @@ files that train_xcoax.py leaves. The loss counts the instruction alone; the fir
 as it was before. Stopped at any moment, the same command goes on from last_checkpoint.pt.
 """
 
-import shlex
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-import checkpoint
-import settings
-from examples import PREPROCESS, Examples
+from backchat.examples import Examples
+from backchat.template import STOP_IDS
+from checkpoint import open_model
+from program import commands
+from program.settings import launch, parse, show
+from sampling import generate
 from shards import read_manifest, read_split, totals
-from trainer import LoopSettings, train
+from training.loop import train
+from training.settings import LoopSettings
 
 SAMPLE_TOKENS, SAMPLE_RESPONSE_TOKENS = 120, 100
 
@@ -58,39 +62,39 @@ class FinetuneSettings(LoopSettings):
             raise ValueError(f"response_dropout is {self.response_dropout}; it must be at least 0 and below 1")
 
 
-def read_examples(run, model, tokenizer):
+def read_examples(settings, model, tokenizer):
     """Training and validation examples that suit the model, and tokens of validation targets per byte of instruction.
 
     Raises FileNotFoundError or ValueError, each with what to run next.
     """
-    make = f"{PREPROCESS} --tokenizer {run.model_path}"  # which also says how long an example may be
-    manifest = read_manifest(run.data_dir, make)
+    data_dir, model_path = settings.data_dir, settings.model_path
+    make = partial(commands.preprocess, "instruct", tokenizer=model_path)  # which also says how long an example may be
+    manifest = read_manifest(data_dir, make)
     if manifest.get("kind") != "instruct":
-        raise ValueError(f"{run.data_dir} holds documents, not instruction examples. Make some in another folder, and "
-                         f"name it with --data-dir:\n    {make} --data-dir data/instruct")
-    make += f" --dataset {shlex.quote(manifest['source']['dataset'])} --data-dir {run.data_dir} --overwrite"
-    anew = f"Make them anew for this model:\n    {make}"
+        raise ValueError(f"{data_dir} holds documents, not instruction examples. Make some in another folder, and "
+                         f"name it with --data-dir:\n    {make(data_dir='data/instruct')}")
+    make = partial(make, dataset=manifest["source"]["dataset"], data_dir=data_dir, overwrite=True)
+    anew = f"Make them anew for this model:\n    {make()}"
     if manifest["direction"] != tokenizer.direction:
-        raise ValueError(f"{run.model_path} is a {tokenizer.direction} model, the examples in {run.data_dir} run in "
+        raise ValueError(f"{model_path} is a {tokenizer.direction} model, the examples in {data_dir} run in "
                          f"{manifest['direction']} direction. {anew}")
     if manifest["tokenizer_sha256"] != tokenizer.sha256.hex():
-        raise ValueError(f"{run.model_path} has a tokenizer of {tokenizer.vocab_size:,} pieces, the examples in "
-                         f"{run.data_dir} were made with another one, of {manifest['vocab_size']:,}. {anew}")
-    budget = run.batch_size * model.config.block_size
-    sets = []
+        raise ValueError(f"{model_path} has a tokenizer of {tokenizer.vocab_size:,} pieces, the examples in "
+                         f"{data_dir} were made with another one, of {manifest['vocab_size']:,}. {anew}")
+    budget, sets = settings.batch_size * model.config.block_size, []
     for split in ("train", "val"):
-        found = Examples(read_split(run.data_dir, split, tokenizer.sha256, PREPROCESS), tokenizer.marker_ids, budget,
-                         run.response_dropout, run.seed)
-        if not len(found):
+        examples = Examples(read_split(data_dir, split, tokenizer.sha256, partial(commands.preprocess, "instruct")),
+                            budget, settings.response_dropout, settings.seed)
+        if not len(examples):
             purpose, share = ("train on", 0.02) if split == "train" else ("validate with", 0.2)
-            raise ValueError(f"{run.data_dir} has no example to {purpose}. Use more records, or another share:\n    "
-                             f"{make} --val-fraction {share}")
-        if found.lengths.max() > model.config.block_size:
-            raise ValueError(f"{run.data_dir} has an example of {found.lengths.max():,} tokens, {run.model_path} sees "
+            raise ValueError(f"{data_dir} has no example to {purpose}. Use more records, or another share:\n"
+                             f"    {make(val_fraction=share)}")
+        if examples.lengths.max() > model.config.block_size:
+            raise ValueError(f"{data_dir} has an example of {examples.lengths.max():,} tokens, {model_path} sees "
                              f"{model.config.block_size:,} at once. {anew}")
-        sets.append(found)
-    targets = sum(chunk["val"]["targets"] for chunk in manifest["chunks"])
-    return *sets, targets / totals(manifest, "val")["bytes"]
+        sets.append(examples)
+    val = totals(manifest, "val")
+    return *sets, val["targets"] / val["bytes"]
 
 
 def fixed_sample(model, tokenizer, examples):
@@ -98,10 +102,9 @@ def fixed_sample(model, tokenizer, examples):
     short = np.flatnonzero(examples.mark - examples.start <= SAMPLE_RESPONSE_TOKENS)
     ids, first = examples.row(int(short[0]) if len(short) else 0)
     given, true = ids[:first].tolist(), ids[first:].tolist()
-    stop_ids = [tokenizer.eos_id, tokenizer.marker_ids["<|im_end|>"]]
 
     def sample():
-        new = list(model.generate(given, SAMPLE_TOKENS, temperature=0, stop_ids=stop_ids))
+        new = generate(model, given, SAMPLE_TOKENS, temperature=0, stop_ids=STOP_IDS)
         return (f"Response: {tokenizer.to_text(given)}\nGenerated Instruction: {tokenizer.to_text(new)}\n"
                 f"True instruction: {tokenizer.to_text(true)}")
 
@@ -109,32 +112,32 @@ def fixed_sample(model, tokenizer, examples):
 
 
 def main():
-    run = settings.parse(FinetuneSettings, __doc__, default_file=Path(__file__).parent / "config/instruct.toml")
-    if run.out_dir.resolve() == run.model_path.resolve().parent:
-        raise ValueError(f"--out-dir {run.out_dir} is the folder of the base model {run.model_path}, which would be "
-                         f"written over. Choose another:\n    --out-dir {run.out_dir}_{run.data_dir.name}")
-    content = checkpoint.load(run.model_path, kind="base")
-    content["config"]["dropout"] = run.dropout
-    model, tokenizer = checkpoint.build(content)
-    train_examples, val_examples, tokens_per_byte = read_examples(run, model, tokenizer)
+    settings = parse(FinetuneSettings, __doc__, default_file="instruct.toml")
+    if settings.out_dir.resolve() == settings.model_path.resolve().parent:
+        raise ValueError(f"--out-dir {settings.out_dir} is the folder of the base model {settings.model_path}, which "
+                         "would be written over. Choose another:\n"
+                         f"    --out-dir {settings.out_dir}_{settings.data_dir.name}")
+    opened = open_model(settings.model_path, "base", settings.device, settings.dtype, dropout=settings.dropout)
+    model, tokenizer = opened.model, opened.tokenizer
+    train_examples, val_examples, tokens_per_byte = read_examples(settings, model, tokenizer)
+
+    steps = settings.gradient_accumulation_steps
 
     def tensors(batch):
         return tuple(map(torch.from_numpy, batch))
 
-    def batches(counters):
-        first = counters["iter_num"] * run.gradient_accumulation_steps
-        return [tensors(train_examples.batch(first + m)) for m in range(run.gradient_accumulation_steps)]
+    def batches(counters, rank, ranks):
+        first = counters["iter_num"] * steps
+        return [tensors(train_examples.batch(first + micro_step)) for micro_step in range(rank, steps, ranks)]
 
-    val_batches = [tensors(batch) for batch in val_examples.fixed_batches(run.eval_iters)]
-    updates = train_examples.batches_per_epoch / run.gradient_accumulation_steps
-    settings.show(run, parameters=model.num_params(), block_size=model.config.block_size,
-                  tokens_per_update=train_examples.budget * run.gradient_accumulation_steps,
-                  training_examples=len(train_examples), validation_examples=len(val_examples),
-                  padding=f"{train_examples.padding():.1%} of the tokens",
-                  passes_over_examples=round(run.max_iters / updates, 2))
-    train(run, model, tokenizer, batches, val_batches, fixed_sample(model, tokenizer, val_examples), kind="instruct",
-          tokens_per_byte=tokens_per_byte)
+    show(settings, parameters=model.num_params(), block_size=model.config.block_size,
+         tokens_per_update=train_examples.budget * steps, training_examples=len(train_examples),
+         validation_examples=len(val_examples), padding=f"{train_examples.padding():.1%} of the tokens",
+         passes_over_examples=round(settings.max_iters * steps / train_examples.batches_per_epoch, 2))
+    val_batches = [tensors(batch) for batch in val_examples.fixed_batches(settings.eval_iters)]
+    train(settings, model, tokenizer, batches, val_batches,
+          fixed_sample(model, tokenizer, val_examples), kind="instruct", tokens_per_byte=tokens_per_byte)
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    launch(main)

@@ -1,24 +1,26 @@
 """
-The language model: a GPT in Llama's form, with a key/value cache and generation.
+The language model: a GPT in Llama's form, with a key/value cache.
 
     model = GPT(GPTConfig(vocab_size=8888))
-    _, loss = model(idx, targets)                       # training: ids (B, T) in, mean loss out
-    for token in model.generate([1, 42], 100): ...      # sampling: a list of ids in, ids out one at a time
+    logits, _ = model(idx)                              # ids (B, T) in, logits (B, T, vocab_size) out
+    _, loss = model(idx, targets)                       # training: mean loss out
 
-RMSNorm (arXiv:1910.07467), rotary positions (arXiv:2104.09864), SwiGLU (arXiv:2002.05202), no biases, output weights tied
-to the token embedding. Which way the text runs is not known here: the model predicts the next id of whatever it is given.
+How texts are drawn from it is told in sampling/: `sampling.generate(model, ids, 100)`.
 
-Weights and rotary tables are float32. For bfloat16 wrap the calls in torch.autocast, as the trainer and samplers do.
+RMSNorm (arXiv:1910.07467), rotary positions (arXiv:2104.09864), SwiGLU (arXiv:2002.05202), no biases, output weights
+tied to the token embedding. Which way the text runs is not known here: the model predicts the next id of whatever it is
+given.
+
+Weights and rotary tables are float32. For bfloat16 wrap the calls in torch.autocast, as training and sampling do.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-
-import sampling
 
 
 @dataclass
@@ -44,8 +46,8 @@ class GPTConfig:
             )
         if self.head_dim % 2:
             raise ValueError(
-                f"Rotary positions turn pairs of features, but n_embd {self.n_embd} / n_head {self.n_head} gives heads of "
-                f"{self.head_dim}. Make n_embd a multiple of 2 * n_head."
+                f"Rotary positions turn pairs of features, but n_embd {self.n_embd} / n_head {self.n_head} gives heads "
+                f"of {self.head_dim}. Make n_embd a multiple of 2 * n_head."
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; set it to at least 0 (off) and below 1.")
@@ -56,7 +58,8 @@ class GPTConfig:
 
     @property
     def hidden_dim(self):
-        """Width of the MLP: 8/3 of n_embd, so that its three matrices weigh as much as the usual two, up to a multiple of 256."""
+        """Width of the MLP: 8/3 of n_embd, so that its three matrices weigh as much as the usual two, up to a multiple
+        of 256."""
         return 256 * -(-8 * self.n_embd // (3 * 256))
 
 
@@ -71,8 +74,8 @@ def rotary_tables(T, head_dim, theta=10000.0):
 def apply_rotary(x, cos, sin):
     """Rotate feature pairs of x by an angle proportional to position (RoPE, arXiv:2104.09864).
 
-    x is (B, n_head, T, head_dim); cos and sin are (T, head_dim // 2), or (B, 1, T, head_dim // 2) where the positions differ
-    by row. Feature i is paired with feature i + head_dim // 2. The result has the type of x.
+    x is (B, n_head, T, head_dim); cos and sin are (T, head_dim // 2), or (B, 1, T, head_dim // 2) where the positions
+    differ by row. Feature i is paired with feature i + head_dim // 2. The result has the type of x.
     """
     x1, x2 = x.chunk(2, dim=-1)  # each (B, n_head, T, head_dim // 2)
     return torch.cat((x1 * cos - x2 * sin, x1 * sin + x2 * cos), dim=-1).to(x.dtype)
@@ -81,8 +84,8 @@ def apply_rotary(x, cos, sin):
 class KVCache:
     """Keys and values of the tokens read so far, for every layer: two tensors (n_layer, B, n_head, max_len, head_dim).
 
-    Row b holds lengths[b] of them, from position 0 on. What stands behind them is never seen, so rows of different lengths
-    make a batch, and a row may be given to another text at any time.
+    Row b holds lengths[b] of them, from position 0 on. What stands behind them is never seen, so rows of different
+    lengths make a batch, and a row may be given to another text at any time.
     """
 
     def __init__(self, config, max_len):
@@ -101,11 +104,12 @@ class KVCache:
         self.lengths = [n + self.positions.size(1) for n in self.lengths]
 
     def write(self, layer, k, v):
-        """Put k and v, each (B, n_head, T, head_dim), behind the rows of one layer; return its keys and values up to there."""
+        """Put k and v, each (B, n_head, T, head_dim), behind the rows of one layer; return its keys and values up to
+        there."""
         (B, n_head, T, head_dim), end = k.shape, max(self.lengths) + k.size(2)
         if self.k is None:  # zeros: hidden positions weigh nothing, but nothing times NaN would be NaN
             shape = (self.config.n_layer, B, n_head, self.max_len, head_dim)
-            # One query over many bfloat16 keys takes PyTorch's CPU kernel three times as long as over float32 ones (Zen 5).
+            # One query over bfloat16 keys takes PyTorch's CPU kernel three times as long as over float32 ones (Zen 5).
             dtype = torch.float32 if k.device.type == "cpu" else k.dtype
             self.k, self.v = k.new_zeros(shape, dtype=dtype), v.new_zeros(shape, dtype=dtype)
         if len(self.positions) == 1:
@@ -117,7 +121,8 @@ class KVCache:
         return self.k[layer, :, :, :end], self.v[layer, :, :, :end]
 
     def mask(self):
-        """What the new tokens may see, as (B or 1, 1, T, positions) booleans; None when plain causal attention will do."""
+        """What the new tokens may see, as (B or 1, 1, T, positions) booleans; None when plain causal attention will
+        do."""
         longest, T = max(self.lengths), self.positions.size(1)
         if len(self.positions) == 1 and (T == 1 or longest == 0):
             return None
@@ -142,7 +147,8 @@ def plain_attention(q, k, v, dropout=0.0):
     """Causal attention written out; q, k, v and the result are (B, n_head, T, head_dim).
 
     For short bfloat16 training on a CPU, where PyTorch's fused kernel takes nearly three times as long at 256 positions
-    (measured forward and backward on Zen 5). The price is memory for (B, n_head, T, T) scores; at 1024 positions it is slower.
+    (measured forward and backward on Zen 5). The price is memory for (B, n_head, T, T) scores; at 1024 positions it is
+    slower.
     """
     T, head_dim = q.shape[-2:]
     hidden = q.new_full((T, T), -math.inf).triu(1)
@@ -165,7 +171,7 @@ class Attention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         if cache is not None:
             k, v = cache.write(self.layer, k, v)
-            with torch.autocast(q.device.type, enabled=False):  # it would turn keys and values into another type at every step
+            with torch.autocast(q.device.type, enabled=False):  # it would convert all keys and values at every step
                 y = F.scaled_dot_product_attention(q.to(k.dtype), k, v, mask, dropout, is_causal=mask is None and T > 1)
         elif q.device.type == "cpu" and q.dtype == torch.bfloat16 and T <= 256:
             y = plain_attention(q, k, v, dropout)
@@ -197,6 +203,17 @@ class Block(nn.Module):
     def forward(self, x, cos, sin, cache=None, mask=None):
         x = x + self.dropout(self.attention(self.norm1(x), cos, sin, cache, mask))
         return x + self.dropout(self.mlp(self.norm2(x)))
+
+
+@contextlib.contextmanager
+def evaluating(model):
+    """The model in eval mode; afterwards it is in its former mode again."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield model
+    finally:
+        model.train(was_training)
 
 
 class OutputLoss(torch.autograd.Function):
@@ -252,10 +269,11 @@ class GPT(nn.Module):
         self.init_weights()
 
     def init_weights(self):
-        """Normal with deviation 0.02; the two projections into the residual stream smaller, by the root of their number.
+        """Normal with deviation 0.02; the two projections into the residual stream smaller, by the root of their
+        number.
 
-        So the stream's variance does not grow with depth. Zero would go wrong here: the stream would be the embedding alone, and
-        with tied weights the model would begin by predicting the very token it has just read.
+        So the stream's variance does not grow with depth. Zero would go wrong here: the stream would be the embedding
+        alone, and with tied weights the model would begin by predicting the very token it has just read.
         """
         for name, p in self.named_parameters():
             if name.endswith("proj.weight"):
@@ -268,19 +286,19 @@ class GPT(nn.Module):
     def forward(self, idx, targets=None, loss_mask=None):
         """Return (logits, loss) for ids idx (B, T), each position predicting the next id from itself and those before.
 
-        Without targets: logits (B, T, vocab_size), and loss is None. With targets (B, T): logits is None (they are never held
-        all at once, see OutputLoss), and loss is the float32 mean cross-entropy in nats over the positions where
-        loss_mask (B, T) is true, all if it is None; 0 where it is true nowhere.
+        Without targets: logits (B, T, vocab_size), and loss is None. With targets (B, T): logits is None (they are
+        never held all at once, see OutputLoss), and loss is the float32 mean cross-entropy in nats over the positions
+        where loss_mask (B, T) is true, all if it is None; 0 where it is true nowhere.
         """
         x = self.hidden(idx)  # (B, T, n_embd)
         if targets is None:
-            return F.linear(x, self.wte.weight), None
+            return self.logits(x), None
         if loss_mask is None:
             x, targets = x.flatten(0, 1), targets.flatten()  # (B * T, n_embd) and (B * T,)
         else:
             counted = loss_mask.bool()
             x, targets = x[counted], targets[counted]  # the output layer is run for the counted positions only
-            more = -len(x) % 64  # a CPU compiles its kernels for every number of rows: few numbers, and no growing memory
+            more = -len(x) % 64  # a CPU compiles its kernels for every number of rows: few numbers, level memory
             x, targets = F.pad(x, (0, 0, 0, more)), F.pad(targets, (0, more), value=-1)
         return None, OutputLoss.apply(x, self.wte.weight, targets, torch.is_grad_enabled())
 
@@ -292,8 +310,8 @@ class GPT(nn.Module):
         B, T = idx.shape
         past, room = (0, self.config.block_size) if cache is None else (max(cache.lengths or [0]), cache.max_len)
         if past + T > room:
-            raise ValueError(f"{past + T} tokens do not fit into {room} positions (block_size is {self.config.block_size}). "
-                             "Cut the input.")
+            raise ValueError(f"{past + T} tokens do not fit into {room} positions (block_size is "
+                             f"{self.config.block_size}). Cut the input.")
         if cache is None:
             cos, sin, mask = self.cos[:T], self.sin[:T], None
         else:
@@ -307,64 +325,9 @@ class GPT(nn.Module):
             cache.end()
         return self.norm(x)
 
-    def prefill(self, prompts, max_len):
-        """Read prompts, lists of ids, into a new cache of max_len positions.
-
-        Returns what the output layer reads for the last id of each, (B, n_embd), and the cache. Equal prompts are read once.
-        """
-        row_of = {}  # prompt: its row among the different ones
-        order = [row_of.setdefault(tuple(prompt), len(row_of)) for prompt in prompts]
-        device, longest = self.wte.weight.device, max(map(len, row_of))
-        idx = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in row_of], device=device)
-        cache = KVCache(self.config, max_len)
-        x = self.hidden(idx, cache)
-        cache.lengths = [len(prompt) for prompt in row_of]  # without the padding on the right, which nothing has seen
-        x = x[torch.arange(len(row_of), device=device), torch.tensor(cache.lengths, device=device) - 1]
-        if len(row_of) < len(order):
-            cache.select(order)
-            x = x[torch.tensor(order, device=device)]
-        return x, cache
-
-    def generate(self, idx, max_new_tokens, **options):
-        """Continue ONE prompt, a list of ids; an iterator of ints. For everything else see generate_batch."""
-        return (step[0] for step in self.generate_batch([idx], max_new_tokens, **options))
-
-    def generate_batch(
-        self, prompts, max_new_tokens, *, batch_size=None,
-        temperature=1.0, top_k=None, top_p=None, min_p=None, generator=None, uniform=None, stop_ids=(),
-    ):  # fmt: skip
-        """Continue prompts, a list of lists of ids that may differ in length; an iterator over steps.
-
-        A step is a list with one new id per prompt, None for one that has ended, or that waits: at most batch_size (all, if it is
-        None) are continued at the same time, and as they end others begin, in the order given. A text ends BEFORE its stop id,
-        which is never yielded, or after max_new_tokens, a number or a list with one for each prompt; the iteration ends when all
-        have. For the other options see sampling.sample_next; uniform is (prompts, steps) here, as many steps as the longest text may take,
-        so that what a text draws does not depend on the others.
-
-        The model is in eval mode from the first step to the end of the iterator, then in its former mode again.
-
-        A prompt longer than block_size keeps its last block_size tokens. A text that has filled the block goes on from its last
-        block_size // 2 tokens, which are read in anew: one reading per half block, so the price per token stays level. What a text
-        reads does not depend on the others. Equal prompts are read once, so n samples are generate_batch([idx] * n, ...).
-        """
-        prompts = [[int(i) for i in prompt] for prompt in prompts]
-        if not prompts or not all(prompts):
-            raise ValueError("A prompt has no tokens. Begin it with the tokenizer's bos_id.")
-        for i in (i for prompt in prompts for i in prompt):
-            if not 0 <= i < self.config.vocab_size:
-                raise ValueError(f"Token {i} is outside the model's vocabulary of {self.config.vocab_size:,}.")
-        limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-        assert len(limits) == len(prompts) and (uniform is None or uniform.size(1) >= max(limits))
-        filters = dict(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
-        sampling.check_filters(**filters)
-        batch = sampling.Batch(self, prompts, limits, batch_size or len(prompts))
-        return batch.generate(uniform, dict(filters, generator=generator), frozenset(stop_ids))
-
-    def optimizer_groups(self, weight_decay):
-        """Parameter groups for AdamW: matrices decay, the norms' scales do not."""
-        matrices = [p for p in self.parameters() if p.dim() >= 2]
-        scales = [p for p in self.parameters() if p.dim() < 2]
-        return [{"params": matrices, "weight_decay": weight_decay}, {"params": scales, "weight_decay": 0.0}]
+    def logits(self, x):
+        """The output layer: logits (…, vocab_size) for what hidden() gives, (…, n_embd)."""
+        return F.linear(x, self.wte.weight)
 
     def num_params(self):
         """Number of weights; the tied embedding counts once."""
@@ -373,8 +336,8 @@ class GPT(nn.Module):
     def flops_per_token(self):
         """Floating point operations per trained token, forward and backward (PaLM, arXiv:2204.02311, appendix B).
 
-        Six per weight (the tied embedding multiplies once, as output), and 12 * n_layer * n_embd * block_size for attention,
-        counted as if every position saw the whole block, as is the custom.
+        Six per weight (the tied embedding multiplies once, as output), and 12 * n_layer * n_embd * block_size for
+        attention, counted as if every position saw the whole block, as is the custom.
         """
         c = self.config
         return 6 * self.num_params() + 12 * c.n_layer * c.n_embd * c.block_size

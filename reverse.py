@@ -10,7 +10,7 @@ Two laws hold for every string: "".join(segments(text)) == text and reverse(reve
 import functools
 import re
 
-import unicode_table as table
+from characters import classes
 
 # One of these between two word characters belongs to the word: 3.14, 1,000, don't, well-known, example.com; the
 # zero-width joiners do so in Persian and in the scripts of India. Between anything else they stand alone.
@@ -24,7 +24,7 @@ def _patterns(beyond):
     A class within the basic plane compiles to a bitmap and runs about five times as fast as one that reaches beyond.
     """
     def ranges(name):
-        return getattr(table, name) + (getattr(table, name + "_BEYOND") if beyond else "")
+        return getattr(classes, name) + (getattr(classes, name + "_BEYOND") if beyond else "")
 
     word, glyph = f"[{ranges('WORD')}]+", f"[{ranges('GLYPH')}]+"
     known = f"{word}(?:[{WORD_JOINERS}]{word})*|{glyph}"  # an ideograph falls under "any other character"

@@ -10,16 +10,17 @@ moment, by Ctrl-C or by kill -9, the same command goes on from last_checkpoint.p
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-import settings
 from model import GPT, GPTConfig
+from program.settings import launch, parse, show
 from reverse import segments
+from sampling import generate
 from shards import Windows, read_manifest, read_split, totals
 from tokenizer import Tokenizer
-from trainer import LoopSettings, train
+from training.loop import train
+from training.settings import LoopSettings
 
 SAMPLE_TOKENS, ENDING_SEGMENTS = 120, 24
 
@@ -46,46 +47,45 @@ def fixed_sample(model, tokenizer, windows):
     ends = (tokens[:20_000] == tokenizer.eos_id).nonzero()[0]
     text = tokenizer.to_text(tokens[:ends[0] if len(ends) else 2000].tolist())
     backward = tokenizer.direction == "reverse"
-    ending = "".join(segments(text)[-ENDING_SEGMENTS:] if backward else segments(text)[:ENDING_SEGMENTS])
-    given = tokenizer.encode_ending(ending)
+    given = "".join(segments(text)[-ENDING_SEGMENTS:] if backward else segments(text)[:ENDING_SEGMENTS])
+    idx = tokenizer.encode_ending(given)
 
     def sample():
-        generator = torch.Generator().manual_seed(1)
-        new = list(model.generate(given, SAMPLE_TOKENS, temperature=0.8, top_k=200, generator=generator,
-                                  stop_ids=[tokenizer.eos_id]))
-        written, ending = tokenizer.to_text(given + new), tokenizer.to_text(given)
-        seam = len(written) - len(ending) if backward else len(ending)
-        return f"{written[:seam]} [|] {written[seam:]}"
+        new = generate(model, idx, SAMPLE_TOKENS, temperature=0.8, top_k=200, stop_ids=tokenizer.stop_ids,
+                       generator=torch.Generator().manual_seed(1))
+        return " [|] ".join(part for part, _ in tokenizer.parts([*idx, *new], given))
 
     return sample
 
 
 def main():
-    run = settings.parse(TrainSettings, __doc__, default_file=Path(__file__).parent / "config/xcoax.toml")
-    manifest = read_manifest(run.data_dir)
-    tokenizer = Tokenizer.load(run.data_dir / manifest["tokenizer"])
-    train_windows, val_windows = (Windows(read_split(run.data_dir, split, tokenizer.sha256), run.block_size, run.seed, split)
-                                  for split in ("train", "val"))
-    torch.manual_seed(run.seed)
-    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, **{name: getattr(run, name) for name in (
+    settings = parse(TrainSettings, __doc__, default_file="xcoax.toml")
+    manifest = read_manifest(settings.data_dir)
+    tokenizer = Tokenizer.load(settings.data_dir / manifest["tokenizer"])
+    train_windows, val_windows = (
+        Windows(read_split(settings.data_dir, split, tokenizer.sha256), settings.block_size, settings.seed, split)
+        for split in ("train", "val"))
+    torch.manual_seed(settings.seed)
+    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, **{name: getattr(settings, name) for name in (
         "n_layer", "n_head", "n_embd", "block_size", "dropout")}))
 
     def tensors(pair):
         return (*map(torch.from_numpy, pair), None)
 
-    def batches(counters):
-        return [tensors(train_windows.batch(counters["samples"] + micro_step * run.batch_size, run.batch_size))
-                for micro_step in range(run.gradient_accumulation_steps)]
+    def batches(counters, rank, ranks):
+        size, steps = settings.batch_size, settings.gradient_accumulation_steps
+        return [tensors(train_windows.batch(counters["samples"] + micro_step * size, size))
+                for micro_step in range(rank, steps, ranks)]
 
     val = totals(manifest, "val")
-    update_tokens = run.batch_size * run.block_size * run.gradient_accumulation_steps
-    settings.show(run, parameters=model.num_params(), tokens_per_update=update_tokens,
-                  tokens_in_corpus=totals(manifest, "train")["tokens"],
-                  passes_over_corpus=round(update_tokens * run.max_iters / (len(train_windows) * run.block_size), 2))
-    train(run, model, tokenizer, batches,
-          [tensors(pair) for pair in val_windows.fixed_batches(run.eval_iters, run.batch_size)],
+    update_tokens = settings.batch_size * settings.block_size * settings.gradient_accumulation_steps
+    show(settings, parameters=model.num_params(), tokens_per_update=update_tokens,
+         tokens_in_corpus=totals(manifest, "train")["tokens"],
+         passes_over_corpus=round(update_tokens * settings.max_iters / (len(train_windows) * settings.block_size), 2))
+    train(settings, model, tokenizer, batches,
+          [tensors(pair) for pair in val_windows.fixed_batches(settings.eval_iters, settings.batch_size)],
           fixed_sample(model, tokenizer, val_windows), tokens_per_byte=val["tokens"] / val["bytes"])
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    launch(main)

@@ -1,28 +1,25 @@
 """
 Instruction examples as batches: whole ones of similar length, under a budget of tokens, in an order without state.
 
-An example in a shard runs from bos to eos (see tokenizer.encode_response); its targets are what follows
-`<|instruction|>`. A batch is a rectangle of rows × longest row, padded on the right, where the loss mask is false.
+An example in a shard runs from bos to eos (see backchat/template.py); its targets are what follows `<|instruction|>`. A
+batch is a rectangle of rows × longest row, padded on the right, where the loss mask is false.
 """
-
-import hashlib
 
 import numpy as np
 
-from shards import keyed_permutation
-from tokenizer import BOS_ID, EOS_ID
+from backchat.template import AROUND, EMPTY_RESPONSE, borders
+from program import commands
+from shards.order import keyed_permutation, splitmix
 
-PREPROCESS = "python preprocess_instruct.py"  # makes them
 ROUND = 8  # lengths are rounded up to a multiple of this: more examples then count as equally long, and mix
 
 
-def _scores(count, key):
-    """count pseudo-random uint64 that follow from the key alone (splitmix64, doi:10.1145/2660193.2660195)."""
-    start = np.uint64(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big"))
-    x = np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + start  # uint64 arrays wrap around
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _borders(shard):
+    try:
+        return borders(shard.tokens)
+    except ValueError as error:
+        raise ValueError(f"{shard.path} does not hold instruction examples. Make some, in a folder of their own:\n"
+                         f"    {commands.preprocess('instruct', data_dir='data/instruct')}") from error
 
 
 class Examples:
@@ -32,10 +29,10 @@ class Examples:
     shard holds something else than examples.
     """
 
-    def __init__(self, shards, marker_ids, budget, response_dropout=0.0, seed=0):
+    def __init__(self, shards, budget, response_dropout=0.0, seed=0):
         self.budget, self.response_dropout, self.seed = budget, response_dropout, seed
         self.tokens = [shard.tokens for shard in shards]
-        found = [self._borders(shard, marker_ids["<|instruction|>"]) for shard in shards]
+        found = [_borders(shard) for shard in shards]
         self.shard = np.repeat(np.arange(len(shards)), [len(starts) for starts, _, _ in found])
         self.start, self.mark, self.end = (np.concatenate([np.empty(0, np.int64), *part]) for part in zip(*found))
         self.lengths = self.end - self.start - 1
@@ -47,15 +44,6 @@ class Examples:
             rows = max(1, budget // int(longest_first[self._edges[-1]]))
             self._edges.append(min(len(self), self._edges[-1] + rows))
         self._epoch = None  # of which the order is kept
-
-    @staticmethod
-    def _borders(shard, instruction_id):
-        starts, marks, ends = (np.flatnonzero(shard.tokens == i) for i in (BOS_ID, instruction_id, EOS_ID))
-        if not (len(starts) == len(marks) == len(ends) and np.all(starts < marks) and np.all(marks < ends)
-                and np.all(ends[:-1] + 1 == starts[1:])):
-            raise ValueError(f"{shard.path} does not hold instruction examples. Make some, in a folder of their own:\n"
-                             f"    {PREPROCESS} --data-dir data/instruct")
-        return starts, marks, ends + 1
 
     def __len__(self):
         return len(self.start)
@@ -70,15 +58,14 @@ class Examples:
             self.start, self.mark, self.end))
         if not without_response:
             return tokens[start:end], mark + 1 - start
-        head, tail = tokens[start:start + 3], tokens[mark - 2:end]  # bos <|im_start|> <|response|>, <|im_end|> …
-        return np.concatenate([head, tail]), 6
+        return np.concatenate([np.array(EMPTY_RESPONSE, dtype=tokens.dtype), tokens[mark + 1:end]]), AROUND
 
     def _order(self, epoch):
         """Examples longest first, those of the same rounded length shuffled; and which ones lose their response."""
         if self._epoch is None or self._epoch[0] != epoch:
-            scores = _scores(len(self), f"{self.seed}/{epoch}/order")
-            order = np.lexsort((scores, -self._rounded))
-            chances = _scores(len(self), f"{self.seed}/{epoch}/response")
+            by_chance = splitmix(len(self), f"{self.seed}/{epoch}/order")
+            order = np.lexsort((by_chance, -self._rounded))
+            chances = splitmix(len(self), f"{self.seed}/{epoch}/response")
             without = chances < np.uint64(self.response_dropout * (2**64 - 2**11))
             self._epoch = epoch, order, without
         return self._epoch[1:]
@@ -113,7 +100,8 @@ class Examples:
     def padding(self, epoch=0):
         """Share of an epoch's tokens that is padding."""
         order, without = self._order(epoch)
-        lengths = np.where(without, self.end - self.mark + 4, self.lengths)[order]  # head and tail of row(), less one
+        shorter = AROUND + self.end - (self.mark + 1) - 1  # inputs of row(without_response=True)
+        lengths = np.where(without, shorter, self.lengths)[order]
         edges = np.array(self._edges)
         held = np.maximum.reduceat(lengths, edges[:-1]) * np.diff(edges)
         return 1 - int(lengths.sum()) / int(held.sum())

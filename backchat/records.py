@@ -6,22 +6,17 @@ Instruction records: where they come from, which of their fields is which, and w
         text = full_instruction(instruction, input)
 """
 
-import json
-import re
+import itertools
+from pathlib import Path
 
-from corpus import open_hub
-from readers import expand_paths, numbered_json_lines, read_parquet
+from corpus import hub, tales
+from corpus.files import expand_paths, numbered_json_lines, numbered_lines, read_json, read_parquet
+from program import commands
 
-HUB = {"open-instruct": {"path": "hakurei/open-instruct-v1", "split": "train", "streaming": True}}
 SUFFIXES = (".json", ".jsonl", ".parquet")
 
 INSTRUCTION, INPUT, OUTPUT = ("instruction", "prompt"), ("input", "context"), ("output", "response", "completion")
 NEEDED = "instruction and output (or response), prompt and completion, or messages"
-
-_CHUNK = 2**16           # characters of a .json file read at a time
-_LARGEST_RECORD = 2**26  # characters after which a record that does not end counts as broken
-_SPACE = re.compile(r"[ \t\r\n]*")
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what errors="surrogateescape" makes of such bytes
 
 
 def read_records(dataset, seed=1):
@@ -29,21 +24,24 @@ def read_records(dataset, seed=1):
 
     Raises FileNotFoundError, ValueError or OSError, each naming the file and line, or what to run next.
     """
-    known = {name: name for name in HUB} | {arguments["path"]: name for name, arguments in HUB.items()}
-    if dataset in known:
-        arguments = HUB[known[dataset]]
-        stream = open_hub(arguments, "take question/answer pairs about a small world, or files of yours:\n"
-                                     "    python preprocess_instruct.py --dataset tales\n"
-                                     "    python preprocess_instruct.py --dataset 'pairs/*.jsonl' (or .json, .parquet)")
+    if arguments := hub.find_records(dataset):
+        make = commands.preprocess("instruct", dataset="pairs/*.jsonl")
+        stream = hub.open_hub(arguments, "take question/answer pairs about a small world, or files of yours:\n"
+                              f"    {commands.preprocess('instruct', dataset='tales')}\n"
+                              f"    {make} (or .json, .parquet)")
         for number, record in enumerate(stream, 1):
             yield f"{arguments['path']}, record {number:,}", record
     elif dataset == "tales":
-        import tales
         for number, record in enumerate(tales.pairs(seed), 1):
             yield f"tales, pair {number:,}", record
     else:
-        for path in expand_paths(dataset, SUFFIXES, (*HUB, "tales")):
+        for path in files_of(dataset):
             yield from read_file(path)
+
+
+def files_of(dataset):
+    """The files that dataset names, as corpus.files.expand_paths finds them."""
+    return expand_paths(dataset, SUFFIXES, (*hub.RECORDS, "tales"))
 
 
 def read_file(path):
@@ -53,77 +51,20 @@ def read_file(path):
     .txt each line that is not blank is a record {"text": line}, for which there is only a response.
     Raises ValueError naming file, line and what was found.
     """
-    path = str(path)
-    readers = {".json": read_json, ".jsonl": numbered_json_lines, ".txt": _text_lines, ".parquet": lambda path: enumerate(read_parquet(path), 1)}
-    suffix = path[path.rfind("."):]
-    if suffix not in readers:
-        raise ValueError(f"{path} is of no known kind; known are {', '.join(readers)}")
-    for number, record in readers[suffix](path):
-        yield f"{path}, {'row' if suffix == '.parquet' else 'line'} {number:,}", record
+    suffix = Path(path).suffix
+    if suffix not in _READERS:
+        raise ValueError(f"{path} is of no known kind; known are {', '.join(_READERS)}")
+    place, read = _READERS[suffix]
+    for number, record in read(str(path)):
+        yield f"{path}, {place} {number:,}", record
 
 
-def read_json(path):
-    """(line, record) for each object of a .json file: of the array that it holds, or one after the other.
-
-    Reads piece by piece. Raises ValueError naming file and line of what is not JSON, not UTF-8 or not an object.
-    """
-    decode = json.JSONDecoder().raw_decode
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        text, at, line, wanted, at_end = "", 0, 1, _CHUNK, False
-        expected = "start"  # then, in an array, "value", "comma" and in the end "nothing"; else "object"
-        while True:
-            if not at_end and len(text) - at < wanted:
-                new = file.read(wanted)
-                text, at, at_end = text[at:] + new, 0, not new
-                continue
-            after_space = _SPACE.match(text, at).end()
-            line, at = line + text.count("\n", at, after_space), after_space
-            if at == len(text):
-                if not at_end:
-                    continue
-                if expected in ("value", "comma"):
-                    raise ValueError(f"{path}, line {line:,}: not valid JSON (the array that it begins never ends)")
-                return
-            if expected == "start":
-                expected = "value" if text[at] == "[" else "object"
-                first = True
-                if expected == "value":
-                    at += 1
-                    continue
-            if expected == "comma" or expected == "value" and first:
-                if text[at] == "]" or expected == "comma" and text[at] == ",":
-                    expected, first, at = "value" if text[at] == "," else "nothing", False, at + 1
-                    continue
-            if expected in ("comma", "nothing"):
-                raise ValueError(f"{path}, line {line:,}: not valid JSON (found {text[at:at + 20]!r} where "
-                                 f"{'a comma or ]' if expected == 'comma' else 'the end of the file'} should be)")
-            try:
-                record, end = decode(text, at)
-            except json.JSONDecodeError as error:
-                if not at_end and len(text) - at < _LARGEST_RECORD:  # perhaps only cut off: read as much again
-                    wanted = 2 * (len(text) - at)
-                    continue
-                raise ValueError(f"{path}, line {line + text.count(chr(10), at, error.pos):,}: not valid JSON "
-                                 f"({error.msg})") from error
-            if broken := _NOT_UTF8.search(text, at, end):
-                raise ValueError(f"{path}, line {line + text.count(chr(10), at, broken.start()):,}: not UTF-8 "
-                                 f"(byte 0x{ord(broken[0]) - 0xdc00:02x})")
-            if not isinstance(record, dict):
-                raise ValueError(f"{path}, line {line:,}: expected an object with fields, found {text[at:at + 40]!r}")
-            yield line, record
-            line, at, wanted, first = line + text.count("\n", at, end), end, _CHUNK, False
-            expected = "comma" if expected == "value" else "object"
-
-
-def _text_lines(path):
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{path}, line {number:,}: not UTF-8 (byte 0x{line[error.start]:02x})") from error
-            if text.strip():
-                yield number, {"text": text}
+_READERS = {
+    ".json": ("line", read_json),
+    ".jsonl": ("line", numbered_json_lines),
+    ".txt": ("line", lambda path: ((number, {"text": line}) for number, line in numbered_lines(path))),
+    ".parquet": ("row", lambda path: zip(itertools.count(1), read_parquet(path))),
+}
 
 
 def _field(record, names):
@@ -162,8 +103,8 @@ def pair(record, where="a record"):
 
 
 def response(record, where="a record"):
-    """(name of the field, text) of a record's response, whether or not it has an instruction: the output of its pair, or its
-    `text`.
+    """(name of the field, text) of a record's response, whether or not it has an instruction: the output of its pair,
+    or its `text`.
 
     Raises ValueError naming where the record stands and the fields that it has.
     """

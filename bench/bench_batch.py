@@ -4,27 +4,47 @@ How many records a second get an instruction: in batches, and one at a time.
     python bench/bench_batch.py out/xcoax_instruct/best_checkpoint.pt responses.jsonl
     python bench/bench_batch.py out/xcoax_instruct/best_checkpoint.pt responses.jsonl --records 512 --batch-size 128
 
-Draws with the defaults of sample_xcoax_instruct.py, scores included, on the device and in the numbers that it would take.
-One at a time is measured on every k-th record, so that both meet the same lengths.
+Draws with the defaults of sample_xcoax_instruct.py, scores included, on the device and in the numbers that it would
+take. One at a time is measured on every k-th record, so that both meet the same lengths.
 """
 
-import argparse
 import contextlib
 import itertools
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+import tyro
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import torch
+from backchat import records
+from backchat.candidates import weigh
+from backchat.pairs_file import WINDOW
+from backchat.writing import TOKENS, Instructions, prompt_of, response_of
+from checkpoint import open_model
+from program.settings import launch, parse
+from sampling.controls import Controls
 
-import checkpoint
-import records
-from backtranslate import TOKENS, WINDOW, Instructions, prompt_of, response_of
-from device import autocast, pick_device, pick_dtype
-from repl import Controls
-from score import weigh
+
+@dataclass
+class BenchSettings:
+    model_path: tyro.conf.Positional[Path]
+    """A checkpoint of finetune_xcoax.py."""
+    input: tyro.conf.Positional[Path]
+    """A file of responses: .json, .jsonl, .parquet or .txt."""
+    records: int = 1024
+    """How many to take."""
+    singly: int = 256
+    """How many of them one at a time."""
+    batch_size: int = 64
+    """Rows of a batch."""
+    num_samples: int = 1
+    """Instructions for each record."""
+    tokens: int = TOKENS
+    """The most tokens of an instruction."""
 
 
 def measure(work, numbered):
@@ -48,28 +68,18 @@ def measure(work, numbered):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help="of finetune_xcoax.py")
-    parser.add_argument("input", help="a file of responses: .json, .jsonl, .parquet or .txt")
-    parser.add_argument("--records", type=int, default=1024, help="how many to take (default 1024)")
-    parser.add_argument("--singly", type=int, default=256, help="how many of them one at a time (default 256)")
-    parser.add_argument("--batch-size", type=int, default=64, help="rows of a batch (default 64)")
-    parser.add_argument("--num-samples", type=int, default=1, help="instructions for each record (default 1)")
-    parser.add_argument("--tokens", type=int, default=TOKENS, help=f"the most tokens of an instruction (default {TOKENS})")
-    args = parser.parse_args()
-    device = pick_device("auto")
-    dtype = pick_dtype("auto", device)
-    model, tokenizer = checkpoint.build(checkpoint.load(args.checkpoint, kind="instruct"), device)
-    controls = Controls(tokens=args.tokens, seed=1, n=args.num_samples)
+    settings = parse(BenchSettings, __doc__)
+    opened = open_model(settings.model_path, "instruct")
+    controls = Controls(tokens=settings.tokens, seed=1, num_samples=settings.num_samples)
     numbered = [(number, record) for number, (_, record) in
-                enumerate(itertools.islice(records.read_file(args.input), args.records))]
-    some = numbered[:: max(1, len(numbered) // args.singly)]
-    print(f"{model.num_params():,} weights on {device}, {torch.get_num_threads()} threads, {str(dtype).removeprefix('torch.')}")
+                enumerate(itertools.islice(records.read_file(settings.input), settings.records))]
+    some = numbered[:: max(1, len(numbered) // settings.singly)]
+    print(f"{opened}, {torch.get_num_threads()} threads")
     print(f"{'':>6} {'':>8} {'':>8} {'written':>10} {'':>6} {'and scored':>12}")
     print(f"{'rows':>6} {'records':>8} {'tokens':>8} {'records/s':>10} {'gain':>6} {'records/s':>12} {'gain':>6}")
     single = None
-    for rows, chosen in ((1, some), (args.batch_size, numbered)):
-        work = Instructions(model, tokenizer, controls, None, rows, lambda: autocast(device, dtype))
+    for rows, chosen in ((1, some), (settings.batch_size, numbered)):
+        work = Instructions(opened.model, opened.tokenizer, controls, None, rows, opened.autocast)
         measure(work, chosen[:2])  # the first calls are slower
         writing, scoring, tokens = measure(work, chosen)
         rates = len(chosen) / writing, len(chosen) / (writing + scoring)
@@ -79,4 +89,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    launch(main)

@@ -14,26 +14,27 @@ Takes pairs from all over the validation split that preprocess_instruct.py has m
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import tyro
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import checkpoint
-import settings
-from backtranslate import TOKENS, Instructions, response_room
-from device import autocast, pick_device, pick_dtype
-from examples import PREPROCESS, Examples
-from repl import Controls
-from score import mrr, ranks, recall_at
+from backchat.examples import Examples
+from backchat.template import encode_response, writing_room
+from backchat.writing import TOKENS, Instructions
+from checkpoint import open_model
+from corpus.tales.kinds import kind_of
+from evaluation.retrieval import mrr, ranks, recall_at
+from program import commands
+from program.settings import launch, parse
+from sampling.controls import Controls
 from shards import read_manifest, read_split
-from tales import kind_of
 
-
+MAKE = partial(commands.preprocess, "instruct")
 NAMES = {"raw": "by log P", "per_token": "by log P per token", "pmi": "by PMI"}
 
 
@@ -55,20 +56,21 @@ class BenchSettings:
     """auto, bfloat16, float32."""
 
 
-def held_out(run, tokenizer):
-    """Up to run.pairs pairs (response, instruction) of the validation split, evenly spread over it, as texts."""
-    split = Examples(read_split(run.data_dir, "val", tokenizer.sha256, PREPROCESS), tokenizer.marker_ids, budget=1)
-    for index in np.linspace(0, len(split) - 1, min(run.pairs, len(split))).astype(int):
+def held_out(settings, tokenizer):
+    """Up to settings.pairs pairs (response, instruction) of the validation split, evenly spread over it, as texts."""
+    split = Examples(read_split(settings.data_dir, "val", tokenizer.sha256, MAKE), budget=1)
+    for index in np.linspace(0, len(split) - 1, min(settings.pairs, len(split))).astype(int):
         ids, first = split.row(index)
         yield tokenizer.to_text(ids[:first].tolist()), tokenizer.to_text(ids[first:].tolist())
 
 
-def written(model, tokenizer, responses, seed, context):
+def written(opened, responses, seed):
     """The instruction that the model writes for each response, drawn as sample_xcoax_instruct.py does by default."""
-    work = Instructions(model, tokenizer, Controls(seed=seed, tokens=TOKENS), context=context)
-    room = response_room(work.controls.tokens, model.config.block_size)
-    prompts = {number: tokenizer.encode_response(text, room)[0] for number, text in enumerate(responses)}
-    with context(), tqdm(total=len(prompts), unit=" pairs", leave=False, dynamic_ncols=True) as bar:
+    model, tokenizer = opened.model, opened.tokenizer
+    work = Instructions(model, tokenizer, Controls(seed=seed, tokens=TOKENS))
+    room = writing_room(model.config.block_size, work.controls.tokens)
+    prompts = {number: encode_response(tokenizer, text, room)[0] for number, text in enumerate(responses)}
+    with opened.autocast(), tqdm(total=len(prompts), unit=" pairs", leave=False, dynamic_ncols=True) as bar:
         drawn = work.draw(prompts, bar.update)
     return [tokenizer.to_text(drawn[number][0]) for number in prompts]
 
@@ -78,32 +80,26 @@ def question_kind(text):
 
 
 def main():
-    run = settings.parse(BenchSettings, __doc__)
-    device = pick_device(run.device)
-    dtype = pick_dtype(run.dtype, device)
-    model, tokenizer = checkpoint.build(checkpoint.load(run.model_path, kind="instruct"), device)
-
-    def context():
-        return autocast(device, dtype)
-
-    pairs = list(held_out(run, tokenizer))
-    print(f"{run.model_path}: {model.num_params():,} weights on {device} in {str(dtype).removeprefix('torch.')}; "
-          f"{len(pairs)} pairs of {run.data_dir}")
-    chance = mrr(range(1, run.candidates + 1))
-    print(f"\nthe true instruction among {run.candidates} (chance: {chance:.3f})\n"
+    settings = parse(BenchSettings, __doc__)
+    opened = open_model(settings.model_path, "instruct", settings.device, settings.dtype)
+    pairs = list(held_out(settings, opened.tokenizer))
+    print(f"{opened}; {len(pairs)} pairs of {settings.data_dir}")
+    chance = mrr(range(1, settings.candidates + 1))
+    print(f"\nthe true instruction among {settings.candidates} (chance: {chance:.3f})\n"
           f"{'':<30}{'MRR':>7}{'first':>9}{'in five':>9}")
     for shuffled, title in ((False, ""), (True, ", shuffled")):
-        with context(), tqdm(total=len(pairs), unit=" pairs", leave=False, dynamic_ncols=True) as bar:
-            found = ranks(model, tokenizer, pairs, run.candidates, run.seed, shuffled, advance=bar.update)
-        for name, places in found.items():
-            print(f"{NAMES[name] + title:<30}{mrr(places):>7.3f}"
-                  f"{recall_at(places, 1):>9.1%}{recall_at(places, 5):>9.1%}")
+        with opened.autocast(), tqdm(total=len(pairs), unit=" pairs", leave=False, dynamic_ncols=True) as bar:
+            places = ranks(opened.model, opened.tokenizer, pairs, settings.candidates, settings.seed, shuffled,
+                           advance=bar.update)
+        for name, found in places.items():
+            print(f"{NAMES[name] + title:<30}{mrr(found):>7.3f}"
+                  f"{recall_at(found, 1):>9.1%}{recall_at(found, 5):>9.1%}")
 
-    if read_manifest(run.data_dir, PREPROCESS)["source"]["dataset"] == "tales":
-        texts = written(model, tokenizer, [response for response, _ in pairs], run.seed, context)
+    if read_manifest(settings.data_dir, MAKE)["source"]["dataset"] == "tales":
+        texts = written(opened, [response for response, _ in pairs], settings.seed)
         right = sum(question_kind(text) == question_kind(true) for text, (_, true) in zip(texts, pairs))
         print(f"\nright kind of question: {right} of {len(pairs)} ({right / len(pairs):.1%})")
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    launch(main)

@@ -4,7 +4,7 @@ How fast text is cut, reversed and tokenized on one core.
     python bench/bench_text.py texts.parquet
     python bench/bench_text.py a.txt b.txt --megabytes 5 --tokenizer data/xcoax/tok8888.model
 
-Reads .parquet files (column --text-column) and text files (documents divided by blank lines). A rate is megabytes of
+Reads .parquet files (column --text-column) and text files (as preprocess_xcoax.py divides them). A rate is megabytes of
 UTF-8 of the original text per second, the best of --rounds. "Cold" begins with an empty cache of units, "warm" with all
 units of the text in it. Without --tokenizer one is trained on the text itself.
 """
@@ -20,7 +20,9 @@ import tyro
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import settings
+from characters import utf8
+from corpus.files import read_parquet, read_text_file
+from program.settings import launch, parse
 from reverse import reverse, segments, units
 from tokenizer import Tokenizer, train_tokenizer
 
@@ -44,32 +46,18 @@ class BenchSettings:
 def documents(path, text_column):
     """The documents of a file, one after the other."""
     if path.suffix == ".parquet":
-        import pyarrow.parquet
-        file = pyarrow.parquet.ParquetFile(path)
-        if text_column not in file.schema_arrow.names:
-            found = ", ".join(file.schema_arrow.names)
-            raise ValueError(f"{path} has no column {text_column!r}; --text-column takes {found}")
-        for batch in file.iter_batches(columns=[text_column], batch_size=256):
-            yield from filter(None, batch.column(0).to_pylist())
-    else:
-        with open(path, encoding="utf-8", newline="") as file:
-            lines = []
-            for line in file:
-                lines.append(line)
-                if not line.strip():
-                    yield "".join(lines)
-                    lines = []
-            yield "".join(lines)
+        return (record[text_column] for record in read_parquet(path, [text_column]) if record[text_column])
+    return (record["text"] for record in read_text_file(path))
 
 
-def read(run, path):
+def read(settings, path):
     """Documents from the beginning of a file, and how many megabytes they are."""
     texts, size = [], 0
-    for text in documents(path, run.text_column):
-        if size >= run.megabytes * 1e6:
+    for text in documents(path, settings.text_column):
+        if size >= settings.megabytes * 1e6:
             break
         texts.append(text)
-        size += len(text.encode("utf-8", "surrogatepass"))
+        size += utf8.length(text)
     if not size:
         raise ValueError(f"{path} holds no text")
     return texts, size / 1e6
@@ -78,7 +66,8 @@ def read(run, path):
 def import_seconds(module):
     """How long a fresh interpreter takes to import a module, beyond starting."""
     code = f"import time; start = time.perf_counter(); import {module}; print(time.perf_counter() - start)"
-    return float(subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return float(done.stdout)
 
 
 def seconds(function, texts, rounds, prepare=lambda: None):
@@ -94,26 +83,28 @@ def seconds(function, texts, rounds, prepare=lambda: None):
 
 
 def main():
-    run = tyro.cli(BenchSettings, description=__doc__)
-    if not run.paths or run.rounds < 1:
+    settings = parse(BenchSettings, __doc__)
+    if not settings.paths or settings.rounds < 1:
         raise ValueError("name at least one file, and at least one round: python bench/bench_text.py texts.parquet")
-    corpus = {path: read(run, path) for path in run.paths}
-    if run.tokenizer:
-        tokenizer = Tokenizer.load(run.tokenizer)
+    corpus = {path: read(settings, path) for path in settings.paths}
+    if settings.tokenizer:
+        tokenizer = Tokenizer.load(settings.tokenizer)
     else:
-        tokenizer = Tokenizer(train_tokenizer((text for texts, _ in corpus.values() for text in texts), run.vocab_size))
-    took = min(import_seconds("reverse") for _ in range(run.rounds))
+        sample = (text for texts, _ in corpus.values() for text in texts)
+        tokenizer = Tokenizer(train_tokenizer(sample, settings.vocab_size))
+    took = min(import_seconds("reverse") for _ in range(settings.rounds))
     print(f"import reverse {1000 * took:.0f} ms; {tokenizer.vocab_size:,} pieces; rates in MB/s\n")
     columns = ("segments", "reverse", "units", "encode cold", "encode warm", "bytes/token", "MB")
-    width = max(len(path.name) for path in run.paths)
+    width = max(len(path.name) for path in settings.paths)
     print(" " * width, *(f"{name:>11}" for name in columns))
     for path, (texts, size) in corpus.items():
-        rates = [size / seconds(function, texts, run.rounds) for function in (segments, reverse, units)]
-        rates.append(size / seconds(tokenizer.encode_text, texts, run.rounds, prepare=tokenizer._cache.clear))
-        rates.append(size / seconds(tokenizer.encode_text, texts, run.rounds))
+        rates = [size / seconds(function, texts, settings.rounds) for function in (segments, reverse, units)]
+        rates.append(size / seconds(tokenizer.encode_text, texts, settings.rounds, prepare=tokenizer._cache.clear))
+        rates.append(size / seconds(tokenizer.encode_text, texts, settings.rounds))
         tokens = sum(len(tokenizer.encode_text(text)) for text in texts)
-        print(f"{path.name:<{width}}", *(f"{rate:>11.1f}" for rate in rates), f"{1e6 * size / tokens:>11.2f} {size:>11.1f}")
+        print(f"{path.name:<{width}}", *(f"{rate:>11.1f}" for rate in rates),
+              f"{1e6 * size / tokens:>11.2f} {size:>11.1f}")
 
 
 if __name__ == "__main__":
-    settings.run(main)
+    launch(main)

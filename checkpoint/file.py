@@ -4,8 +4,8 @@ What a checkpoint holds, how it is written, and how it is checked on loading.
 best_checkpoint.pt   weights, model shape, tokenizer, direction, settings, counters: all that sampling needs
 last_checkpoint.pt   the same and the optimiser's state: all that resuming needs
 
-Plain values and tensors only, loaded with weights_only=True: a file from a stranger runs no code. No clock and no path
-goes in, so equal runs write equal bytes.
+Plain values and tensors only, loaded with weights_only=True: a file from a stranger runs no code. No path goes in, and
+no clock but that of --max-minutes, so equal runs write equal bytes.
 """
 
 import contextlib
@@ -16,15 +16,13 @@ from pathlib import Path
 
 import torch
 
-from model import GPT, GPTConfig
-from shards import atomic_write
-from tokenizer import DIRECTIONS, Tokenizer
+from program import commands
+from program.files import atomic_write
+from tokenizer import DIRECTIONS
 
 FORMAT = "backward-gpt-1"
 FIELDS = {"format": str, "kind": str, "config": dict, "direction": str, "tokenizer": bytes, "settings": dict,
           "counters": dict, "model": dict}
-KINDS = ("base", "instruct")
-TRAIN = {"base": "python train_xcoax.py", "instruct": "python finetune_xcoax.py"}
 
 
 def _plain(value):
@@ -75,41 +73,25 @@ def load(path, kind=None):
     path = Path(path)
     if not path.is_file():
         found = list(_others(kind))
-        raise FileNotFoundError(f"No checkpoint at {path}. Train first:\n    {TRAIN[kind or 'base']}\n"
+        raise FileNotFoundError(f"No checkpoint at {path}. Train first:\n    {commands.train(kind or 'base')}\n"
                                 + (f"or pass --model-path; there are: {', '.join(found)}" if found else ""))
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path} holds more than tensors and plain values, so it was not loaded (loading it could run "
                          "a stranger's code). Take a checkpoint that this project wrote.") from error
-    except Exception as error:  # by where the damage lies: RuntimeError, EOFError, OSError, KeyError, UnicodeDecodeError …
+    except Exception as error:  # by where the damage lies RuntimeError, EOFError, OSError, KeyError …
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} is damaged or cut short ({path.stat().st_size:,} bytes): {why}. "
                          "Copy it again, or delete it and train on.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise ValueError(f"{path} is not a checkpoint of this project. Train one:\n    {TRAIN[kind or 'base']}")
+        raise ValueError(f"{path} is not a checkpoint of this project. Train one:\n"
+                         f"    {commands.train(kind or 'base')}")
     wrong = [name for name, kind_of in FIELDS.items() if not isinstance(content.get(name), kind_of)]
-    if wrong or content["direction"] not in DIRECTIONS or content["kind"] not in KINDS:
+    if wrong or content["direction"] not in DIRECTIONS or content["kind"] not in commands.KINDS:
         raise ValueError(f"{path} is incomplete: {', '.join(wrong) or 'direction or kind'} missing or of a wrong type")
     if kind and content["kind"] != kind:
-        raise ValueError(f"{path} holds a model of the kind {content['kind']!r}, and {kind!r} is needed here. Make one:\n"
-                         f"    {TRAIN[kind]}{f' --model-path {path}' if kind == 'instruct' else ''}")
+        make = commands.train(kind, model_path=path if kind == "instruct" else None)
+        raise ValueError(f"{path} holds a model of the kind {content['kind']!r}, and {kind!r} is needed here. Make "
+                         f"one:\n    {make}")
     return content
-
-
-def build(content, device="cpu"):
-    """The model, in eval mode on device, and the tokenizer that a loaded checkpoint holds.
-
-    Raises ValueError where its parts do not fit together.
-    """
-    try:
-        tokenizer, config = Tokenizer(content["tokenizer"]), GPTConfig(**content["config"])
-        with torch.device("meta"):  # no time spent on first weights, nor memory on a second copy
-            model = GPT(config)
-        model.load_state_dict(content["model"], assign=True)
-    except (RuntimeError, TypeError) as error:  # RuntimeError comes from SentencePiece and from load_state_dict
-        raise ValueError(f"the parts of this checkpoint do not fit together: {error}") from error
-    if tokenizer.vocab_size != config.vocab_size or tokenizer.direction != content["direction"]:
-        raise ValueError(f"this checkpoint's tokenizer ({tokenizer.vocab_size:,} pieces, {tokenizer.direction}) is not "
-                         f"its model's ({config.vocab_size:,} pieces, {content['direction']})")
-    return model.eval().to(device), tokenizer

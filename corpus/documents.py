@@ -8,40 +8,21 @@ depends on how many are wanted, so that a longer run begins with what a shorter 
 
 import itertools
 import os
-import queue
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from readers import expand_paths, no_column, open_parquet, read_json_lines, read_parquet, read_text_file, text_bytes
+from characters import utf8
+from corpus import hub
+from corpus.files import expand_paths, no_column, open_parquet, read_json_lines, read_parquet, read_text_file
+from program import commands
 
-HUB = {
-    "fineweb": {"path": "HuggingFaceFW/fineweb", "name": "sample-100BT", "split": "train"},
-    "tinystories": {"path": "roneneldan/TinyStories", "split": "train"},
-}
-HUB_COLUMNS = {
-    "fineweb": ("text", "id", "dump", "url", "date", "file_path", "language", "language_score", "token_count"),
-    "tinystories": ("text",),
-}
-HUB_TIMEOUT = 10             # seconds for each step of the first question to a hub
-HUB_PATIENCE = 20            # seconds for its answer in all
+MAX_DOCUMENT_CHARACTERS = 2**20  # a longer document (a file without blank lines, say) is cut
 HUB_ROUND = 2500             # documents taken of every file in the first round; see Corpus.span
-BATCH_ROWS = 100             # rows read at a time: FineWeb's long documents must not fill the memory
 TALES_PER_PART = 10_000
-
-
-def hub_arguments(dataset, text_column="text"):
-    """The arguments of datasets.load_dataset for a data set on a hub; Parquet, of which one column is fetched.
-
-    Raises ValueError for a column that the data set does not have.
-    """
-    if text_column not in HUB_COLUMNS[dataset]:
-        raise no_column(text_column, dataset, HUB_COLUMNS[dataset])
-    return {**HUB[dataset], "streaming": True, "columns": [text_column], "batch_size": BATCH_ROWS}
 
 
 def _file_records(path, text_column):
@@ -64,7 +45,7 @@ def _checked(text, text_column, source, number):
 
 
 def _tales(seed, part):
-    import tales
+    from corpus import tales
     for index in range(part * TALES_PER_PART, (part + 1) * TALES_PER_PART):
         yield {"text": tales.story(seed, index)}
 
@@ -79,54 +60,6 @@ def _stream(generator, **arguments):
             datasets.config.HF_DATASETS_CACHE = cache
 
 
-def _ask_hub(repository):
-    """One short question that finds out whether there is a hub at all; raises what the library raises, or TimeoutError.
-
-    In a thread, since a time-out holds for every address that a name has, and for the name's own look-up not at all.
-    """
-    import huggingface_hub
-    answers = queue.SimpleQueue()
-
-    def ask():
-        try:
-            answers.put(huggingface_hub.HfApi().dataset_info(repository, timeout=HUB_TIMEOUT))
-        except Exception as error:
-            answers.put(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        answer = answers.get(timeout=HUB_PATIENCE)
-    except queue.Empty:
-        raise TimeoutError(f"no answer in {HUB_PATIENCE} seconds") from None
-    if isinstance(answer, Exception):
-        raise answer
-
-
-def _open_hub(dataset, text_column):
-    return open_hub(hub_arguments(dataset, text_column),
-                    "train on the embedded corpus or on files of yours:\n"
-                    "    python preprocess_xcoax.py --dataset tales\n"
-                    "    python preprocess_xcoax.py --dataset 'texts/*.txt'      (also .parquet, .jsonl, folders)")
-
-
-def open_hub(arguments, otherwise):
-    """What datasets.load_dataset gives for arguments; raises OSError that says what to do otherwise.
-
-    It asks first, and shortly: the library's own retries would take minutes to say that there is no network.
-    """
-    try:
-        _ask_hub(arguments["path"])
-        import datasets
-        return datasets.load_dataset(**arguments)
-    except Exception as error:  # many kinds (offline mode, no route, no name, time-out, refused, 5xx), one meaning
-        raise OSError(
-            f"{arguments['path']} cannot be reached ({_in_short(error)}). Without the hub, {otherwise}") from error
-
-
-def _in_short(error):
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-
-
 @dataclass
 class Corpus:
     """A stream of documents in parts. `source` says in plain values what it is, so that a later run can compare."""
@@ -134,8 +67,8 @@ class Corpus:
     source: dict
     text_column: str
     file_count: int
-    open_file: Callable  # file number -> datasets.IterableDataset
-    size: int | None = None  # bytes of text, nearly; None where only the hub knows
+    open_file: Callable  # file number (of the tales: number of the part) -> datasets.IterableDataset
+    size: int | None = None  # bytes of text, nearly; None on a hub, and of the tales, which do not end
     on_hub: bool = False  # far larger than what is wanted: take something of every file, then more
 
     def span(self, part):
@@ -153,9 +86,10 @@ class Corpus:
         return leaps[place], HUB_ROUND * (4**turn - 1) // 3, HUB_ROUND * 4**turn
 
     def documents(self, start=(0, 0)):
-        """Yield ((part, row) to go on from, text) for all documents from the position `start`.
+        """Yield ((part, row) to go on from, the document) for all documents from the position `start`.
 
-        Raises ValueError on bad files, OSError where the hub breaks off.
+        A document is a list of texts: one, or the pieces of one that is longer than MAX_DOCUMENT_CHARACTERS. Raises
+        ValueError on bad files, OSError where the hub breaks off.
         """
         ended = set()  # files on a hub of which nothing is left
         for part in itertools.count(start[0]):
@@ -167,7 +101,7 @@ class Corpus:
             row = start[1] if part == start[0] else 0
             for text in self._texts(file, first + row, rows and rows - row):
                 row += 1
-                yield (part, row), text
+                yield (part, row), list(cut(text))
             if rows and row < rows:
                 ended.add(file)
 
@@ -183,10 +117,10 @@ class Corpus:
             stream = self.open_file(file)
             stream = stream.skip(skip) if skip else stream
             yield from stream if rows is None else stream.take(rows)
-        except Exception as error:  # of many kinds, as in _open_hub
+        except Exception as error:  # of many kinds, as in hub.open_hub
             if not self.on_hub:
                 raise
-            raise OSError(f"the hub broke off ({_in_short(error)}). The chunks done are kept: run the same command "
+            raise OSError(f"the hub broke off ({hub.in_short(error)}). The chunks done are kept: run the same command "
                           "again, and it goes on after them") from error
 
     def sample(self, size):
@@ -202,20 +136,21 @@ class Corpus:
                 taken = 0
                 for text in self._texts(file, 0, None):
                     kept.append(text)
-                    taken += text_bytes(text)
+                    taken += utf8.length(text)
                     if taken * len(files) >= size:
                         break
             return kept
         with tqdm(desc="reading a sample", total=self.size, unit="B", unit_scale=True, dynamic_ncols=True, leave=False,
                   delay=1) as progress:
-            for number, (_, text) in enumerate(self.documents()):
-                progress.update(text_bytes(text))
+            for number, (_, pieces) in enumerate(self.documents()):
+                text = "".join(pieces)
+                progress.update(utf8.length(text))
                 if number % stride == 0:
                     kept.append(text)
-                    total += text_bytes(text)
+                    total += utf8.length(text)
                     if total > 2 * size and len(kept) > 1:
                         kept, stride = kept[::2], stride * 2
-                        total = sum(map(text_bytes, kept))
+                        total = sum(map(utf8.length, kept))
         return kept
 
 
@@ -235,14 +170,28 @@ def open_corpus(dataset, text_column="text", seed=1):
     Raises FileNotFoundError, ValueError or OSError, each with what to run next.
     """
     source = {"dataset": str(dataset), "text_column": text_column}
-    if dataset in HUB:
-        stream = _open_hub(dataset, text_column)
+    if dataset in hub.DOCUMENTS:
+        stream = hub.open_hub(hub.hub_arguments(dataset, text_column),
+                              "train on the embedded corpus or on files of yours:\n"
+                              f"    {commands.preprocess(dataset='tales')}\n"
+                              f"    {commands.preprocess(dataset='texts/*.txt')}      (also .parquet, .jsonl, folders)")
         count = stream.num_shards
         return Corpus(source, text_column, count, lambda file: stream.shard(num_shards=count, index=file), on_hub=True)
     if dataset == "tales":
         return Corpus({**source, "seed": seed}, "text", sys.maxsize, lambda part: _stream(_tales, seed=seed, part=part))
-    files = expand_paths(dataset, names=(*HUB, "tales"))
+    files = expand_paths(dataset, names=(*hub.DOCUMENTS, "tales"))
     source["files"] = {file: os.path.getsize(file) for file in files}
     return Corpus(source, "text", len(files),
                   lambda file: _stream(_file_records, path=files[file], text_column=text_column),
                   size=sum(_text_size(file, text_column) for file in files))
+
+
+def cut(text):
+    """The text as pieces of at most MAX_DOCUMENT_CHARACTERS, cut at a line's end where there is one."""
+    start = 0
+    while len(text) - start > MAX_DOCUMENT_CHARACTERS:
+        middle, end = start + MAX_DOCUMENT_CHARACTERS // 2, start + MAX_DOCUMENT_CHARACTERS
+        end = text.rfind("\n", middle, end) + 1 or end
+        yield text[start:end]
+        start = end
+    yield text[start:]

@@ -1,6 +1,8 @@
-"""Where the model runs and in which number format: choices that training and sampling must make alike."""
+"""Where the model runs, in which number format, and whether compiled: what training and sampling must decide alike."""
 
+import importlib.util
 import platform
+import shutil
 import sys
 
 import torch
@@ -47,3 +49,20 @@ def _cpu_multiplies_bfloat16():
 def autocast(device, dtype):
     """The context in which the model computes in dtype; its weights stay float32."""
     return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
+
+
+def compiled(model, device, wanted=True):
+    """The model compiled where that works and is wanted; says why where it is wanted and cannot be done."""
+    if not wanted:
+        return model
+    if device.type == "cuda":
+        missing = None if importlib.util.find_spec("triton") else "Triton is not installed"
+    elif device.type == "cpu" and sys.platform == "linux":
+        missing = None if shutil.which("g++") or shutil.which("clang++") else "it needs a C++ compiler (g++)"
+    else:
+        missing = f"it is not tried on {device.type} under {sys.platform}"
+    if missing:
+        print(f"Not compiling the model: {missing}. Training runs the same, somewhat slower.")
+        return model
+    print("Compiling the model: the first update takes half a minute or more.")
+    return torch.compile(model)

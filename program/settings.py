@@ -12,13 +12,15 @@ from pathlib import Path
 
 import tyro
 
+CONFIG = Path(__file__).parent.parent / "config"
+
 
 def _flags(path):
     """The entries of a TOML file as command-line arguments."""
     try:
         entries = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        found = ", ".join(sorted(str(p) for p in Path(__file__).parent.glob("config/*.toml")))
+        found = ", ".join(sorted(str(p) for p in CONFIG.glob("*.toml")))
         raise SystemExit(f"No settings file {path}. There are: {found}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SystemExit(f"{path} is not valid TOML: {error}") from None
@@ -32,10 +34,10 @@ def _flags(path):
 def parse(settings_class, description, args=None, default_file=None):
     """Read settings from the command line, whose first argument may name a file from config/.
 
-    default_file is read when none is named. Prints the final settings. Exits with a message on anything unknown.
+    default_file, a name in config/, is read when none is named. Exits with a message on anything unknown.
     """
     args = list(sys.argv[1:] if args is None else args)
-    file = default_file
+    file = default_file and CONFIG / default_file
     if args and (args[0].endswith(".toml") or Path(f"{args[0]}.toml").is_file()):
         file = args.pop(0).removesuffix(".toml") + ".toml"
     if not file:
@@ -52,8 +54,9 @@ def show(settings, **derived):
         print(f"    {name:<28} {value:,}" if type(value) is int else f"    {name:<28} {value}")
 
 
-def run(main):
-    """Call main; what the user can mend ends the program with its message alone, anything else with a traceback."""
+def launch(main):
+    """Call main, as every script does when it is run; what the user can mend ends the program with its message alone,
+    anything else with a traceback."""
     try:
         main()
     except (ValueError, OSError, MemoryError, FloatingPointError) as error:

@@ -1,66 +1,80 @@
 """
-Sampling: from logits the next id, and from prompts whole texts, many at a time.
+From prompts to what follows them, all in ids: generation with a key/value cache, one text or many at a time.
 
-The model's methods generate and generate_batch are how this is called; they say what may be asked for.
+    for token in generate(model, [1, 42], 100): ...      # a list of ids in, ids out one at a time
 """
 
-import math
-
 import torch
-import torch.nn.functional as F
+
+from model import KVCache, evaluating
+from sampling.choosing import sample_next
+from sampling.controls import check
 
 
-def check_filters(temperature=1.0, top_k=None, top_p=None, min_p=None):
-    """Raise ValueError for settings that sample_next cannot follow."""
-    if not 0 <= temperature < math.inf:
-        raise ValueError(f"temperature is {temperature}; set it to 0 (always the likeliest token) or above.")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k is {top_k}; set it to at least 1, or leave it out to keep every token.")
-    for name, p in (("top_p", top_p), ("min_p", min_p)):
-        if p is not None and not 0 <= p <= 1:
-            raise ValueError(f"{name} is {p}; set it between 0 and 1, or leave it out to keep every token.")
+def generate(model, idx, max_new_tokens, **options):
+    """Continue ONE prompt, a list of ids; an iterator of ints. For everything else see generate_batch."""
+    return (step[0] for step in generate_batch(model, [idx], max_new_tokens, **options))
 
 
-def sample_next(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, generator=None, uniform=None):
-    """Draw one id per row from logits (B, vocab_size); return ids (B,) on the same device.
+def generate_batch(
+    model, prompts, max_new_tokens, *, batch_size=None,
+    temperature=1.0, top_k=None, top_p=None, min_p=None, generator=None, uniform=None, stop_ids=(),
+):  # fmt: skip
+    """Continue prompts, a list of lists of ids that may differ in length; an iterator over steps.
 
-    Temperature 0 takes the likeliest id. Otherwise logits are divided by the temperature, then
-    top_k keeps the k likeliest ids (a k above the vocabulary keeps all),
-    top_p keeps of these the fewest likeliest ids whose probabilities sum to at least p (arXiv:1904.09751),
-    min_p drops ids less than p times as likely as the likeliest (arXiv:2407.01082).
-    The likeliest id always survives. The draw is in float32 on the device of generator, on that of logits if it is None.
-    uniform, numbers (B,) from 0 to below 1, decides the draws in place of a generator, in float64 and on its device.
+    A step is a list with one new id per prompt, None for one that has ended, or that waits: at most batch_size (all, if
+    it is None) are continued at the same time, and as they end others begin, in the order given. A text ends BEFORE its
+    stop id, which is never yielded, or after max_new_tokens, a number or a list with one for each prompt; the iteration
+    ends when all have. For the other options see choosing.sample_next; uniform is (prompts, steps) here, as many steps
+    as the longest text may take, so that what a text draws does not depend on the others.
+
+    The model is in eval mode from the first step to the end of the iterator, then in its former mode again.
+
+    A prompt longer than block_size keeps its last block_size tokens. A text that has filled the block goes on from its
+    last block_size // 2 tokens, which are read in anew: one reading per half block, so the price per token stays level.
+    What a text reads does not depend on the others. Equal prompts are read once, so n samples are generate_batch([idx]
+    * n, ...).
     """
-    check_filters(temperature, top_k, top_p, min_p)
-    if temperature == 0:
-        return logits.argmax(dim=-1)
-    logits = logits.float()
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature  # the likeliest is at 0: no temperature overflows
-    order = None
-    if top_k is not None or top_p is not None or min_p is not None:
-        logits, order = logits.topk(min(top_k or logits.size(-1), logits.size(-1)), dim=-1)  # likeliest first
-    p = logits.softmax(dim=-1)
-    if top_p is not None and top_p < 1:  # at 1 rounding must not cut the tail
-        before = p.cumsum(dim=-1) - p  # what the likelier ids already sum to: exactly 0 for the first
-        p = p.masked_fill((before >= top_p) & (before > 0), 0.0)
-    if min_p is not None:
-        p = p.masked_fill(p < min_p * p[:, :1], 0.0)
-    if uniform is not None:
-        total = p.to(uniform.device).double().cumsum(dim=-1)
-        point = (1 - uniform[:, None].double()) * total[:, -1:]  # above 0, up to the sum: never where p is 0
-        choice = torch.searchsorted(total, point).to(logits.device)  # (B, 1)
-    else:
-        if generator is not None and generator.device.type != p.device.type:
-            p = p.to(generator.device)
-        choice = torch.multinomial(p, 1, generator=generator).to(logits.device)  # (B, 1)
-    return (choice if order is None else order.gather(-1, choice)).squeeze(-1)
+    prompts = [[int(i) for i in prompt] for prompt in prompts]
+    if not prompts or not all(prompts):
+        raise ValueError("A prompt has no tokens. Begin it with the tokenizer's bos_id.")
+    for i in (i for prompt in prompts for i in prompt):
+        if not 0 <= i < model.config.vocab_size:
+            raise ValueError(f"Token {i} is outside the model's vocabulary of {model.config.vocab_size:,}.")
+    limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
+    assert len(limits) == len(prompts) and (uniform is None or uniform.size(1) >= max(limits))
+    filters = dict(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    check(**filters)
+    batch = Batch(model, prompts, limits, batch_size or len(prompts))
+    return batch.generate(uniform, dict(filters, generator=generator), frozenset(stop_ids))
+
+
+def prefill(model, prompts, max_len):
+    """Read prompts, lists of ids, into a new cache of max_len positions.
+
+    Returns what the output layer reads for the last id of each, (B, n_embd), and the cache. Equal prompts are read
+    once.
+    """
+    row_of = {}  # prompt: its row among the different ones
+    order = [row_of.setdefault(tuple(prompt), len(row_of)) for prompt in prompts]
+    device, longest = model.wte.weight.device, max(map(len, row_of))
+    idx = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in row_of], device=device)
+    cache = KVCache(model.config, max_len)
+    x = model.hidden(idx, cache)
+    cache.lengths = [len(prompt) for prompt in row_of]  # without the padding on the right, which nothing has seen
+    x = x[torch.arange(len(row_of), device=device), torch.tensor(cache.lengths, device=device) - 1]
+    if len(row_of) < len(order):
+        cache.select(order)
+        x = x[torch.tensor(order, device=device)]
+    return x, cache
 
 
 class Batch:
-    """Texts that a model continues together, each in a row of its key/value cache; as some end, waiting ones take their rows.
+    """Texts that a model continues together, each in a row of its key/value cache; as some end, waiting ones take their
+    rows.
 
-    texts[i] is what the model can still see of text i, and drawn[i] how many ids it has been given; held[b] is the text in
-    row b of the cache, None in a free row, and last[b] its last id, which has been drawn and not yet read.
+    texts[i] is what the model can still see of text i, and drawn[i] how many ids it has been given; held[b] is the text
+    in row b of the cache, None in a free row, and last[b] its last id, which has been drawn and not yet read.
     """
 
     def __init__(self, model, prompts, limits, size):
@@ -73,26 +87,25 @@ class Batch:
 
     def generate(self, uniform, options, stop_ids):
         """Yield, step by step, a list with the new id of each text, None for one that has ended or waits."""
-        was_training = self.model.training
-        self.model.eval()
-        try:
+        with evaluating(self.model):
             while self.waiting or any(i is not None for i in self.held):
-                with torch.inference_mode():  # closed before each yield, or the consumer would run in it
-                    logits = F.linear(self.read(), self.model.wte.weight)
-                    numbers = None
-                    if uniform is not None:  # any number will do for a free row
-                        numbers = uniform[[i or 0 for i in self.held], [0 if i is None else self.drawn[i] for i in self.held]]
-                    self.last = sample_next(logits, **options, uniform=numbers)  # (rows,)
-                    new = {i: token for i, token in zip(self.held, self.last.tolist())
-                           if i is not None and token not in stop_ids}
+                new = self.draw(uniform, options, stop_ids)
                 for i, token in new.items():
                     self.texts[i].append(token)
                     self.drawn[i] += 1
                 if new:
                     yield [new.get(i) for i in range(len(self.texts))]
                 self.held = [i if i in new and self.drawn[i] < self.limits[i] else None for i in self.held]
-        finally:
-            self.model.train(was_training)
+
+    @torch.inference_mode()
+    def draw(self, uniform, options, stop_ids):
+        """The next id of every text in the cache that does not end here: a dict by text."""
+        logits, numbers = self.model.logits(self.read()), None  # (rows, vocab_size)
+        if uniform is not None:  # any number will do for a free row
+            steps = [0 if i is None else self.drawn[i] for i in self.held]
+            numbers = uniform[[i or 0 for i in self.held], steps]
+        self.last = sample_next(logits, **options, uniform=numbers)  # (rows,)
+        return {i: token for i, token in zip(self.held, self.last.tolist()) if i is not None and token not in stop_ids}
 
     def read(self):
         """Read the last id of every text in the cache, and the whole of those that are new there.
@@ -117,7 +130,7 @@ class Batch:
         self.cache.lengths = [n if b in going_on else 0 for b, n in enumerate(self.cache.lengths)]
         x = self.model.hidden(self.last[:, None], self.cache)[:, -1]
         if anew:
-            x[anew], others = self.model.prefill([self.texts[self.held[b]] for b in anew], self.max_len)
+            x[anew], others = prefill(self.model, [self.texts[self.held[b]] for b in anew], self.max_len)
             self.cache.replace(anew, others)
         return x
 
@@ -126,7 +139,7 @@ class Batch:
         self.held = texts
         while self.waiting and len(self.held) < self.size:
             self.held.append(self.waiting.pop())
-        x, self.cache = self.model.prefill([self.texts[i] for i in self.held], self.max_len)
+        x, self.cache = prefill(self.model, [self.texts[i] for i in self.held], self.max_len)
         return x
 
     def shrink(self, rows):

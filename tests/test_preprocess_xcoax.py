@@ -8,24 +8,19 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-import corpus
 import preprocess_xcoax as preprocess
-import readers
-import tales
-from fake_hub import fineweb_files, hub
-from shards import read_manifest, read_shard, split_of, totals, write_manifest
-from texts import LANGUAGES
+from corpus import tales
+from corpus.documents import open_corpus
+from shards import read_manifest, read_shard, split_of, tokenizing, totals, write_manifest
+from tests.support.fake_hub import fineweb_files, hub
+from tests.support.processes import members, wait_until, workers
+from tests.support.texts import LANGUAGES
+from tests.support.tiny import ROOT
 from tokenizer import EOS_ID, Tokenizer
 
 VOCAB = 600
@@ -84,7 +79,7 @@ def documents_of(folder, split, tokenizer, chunk):
 def test_the_shards_give_the_texts_of_the_corpus_back_in_order(reference, texts_folder):
     folder, _ = reference
     tokenizer, manifest = Tokenizer.load(folder / f"tok{VOCAB}.model"), read_manifest(folder)
-    wanted = [text for _, text in corpus.open_corpus(str(texts_folder)).documents()]
+    wanted = ["".join(pieces) for _, pieces in open_corpus(str(texts_folder)).documents()]
     assert len(manifest["chunks"]) == -(-len(wanted) // 200)
     for number, chunk in enumerate(manifest["chunks"]):
         rows = wanted[200 * number:200 * (number + 1)]
@@ -111,44 +106,9 @@ def test_a_finished_run_says_what_it_made_and_the_next_command(reference):
     assert f"Next:\n    python train_xcoax.py --data-dir {folder}" in output
 
 
-@settings(max_examples=100, deadline=None, derandomize=True, database=None)
-@given(texts=st.lists(st.text(alphabet="aé🙂\n", max_size=60), max_size=30), limit=st.integers(1, 25),
-       task=st.integers(1, 80), chunk=st.integers(1, 6), most=st.integers(20, 200))
-def test_tasks_lose_nothing_and_end_chunks_where_the_documents_say(texts, limit, task, chunk, most):
-    """Whatever the sizes of documents, pieces, tasks and chunks; reading on from a chunk's end gives the same."""
-    documents = [((0, row), text) for row, text in enumerate(texts, 1)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "MAX_DOCUMENT_BYTES", limit)
-        patch.setattr(preprocess, "MAX_DOCUMENT_BYTES", limit)
-        patch.setattr(preprocess, "TASK_BYTES", task)
-        patch.setattr(preprocess, "CHUNK_BYTES", most)
-        found = list(preprocess.tasks(documents, chunk, 0.5))
-        for number, one in enumerate(found):
-            if one.chunk_ends:
-                assert list(preprocess.tasks(documents[one.position[1]:], chunk, 0.5)) == found[number + 1:]
-    assert "".join(text for one in found for text, _ in one.pieces) == "".join(texts)
-    assert sum(one.documents for one in found) == len(texts)
-    assert all(split in (None, "train", "val") for one in found for _, split in one.pieces)
-    assert not found or found[-1].chunk_ends
-    rows = 0
-    for one in found:
-        rows += one.documents
-        assert rows <= chunk
-        rows = 0 if one.chunk_ends else rows
-
-
-def test_the_pieces_of_a_long_text_stay_in_one_split(monkeypatch):
-    monkeypatch.setattr(readers, "MAX_DOCUMENT_BYTES", 10)
-    monkeypatch.setattr(preprocess, "MAX_DOCUMENT_BYTES", 10)
-    for number in range(20):
-        text = f"{number} " + "word " * 20
-        (task,) = preprocess.tasks([((0, 1), text)], 5, 0.5)
-        assert {split for _, split in task.pieces} == {split_of(text, 0.5)} and len(task.pieces) > 5
-
-
 def test_the_split_of_a_document_depends_on_nothing_else(reference, texts_folder):
     """About a tenth of the texts fell to validation, and each wherever it stands."""
-    texts = {text for _, text in corpus.open_corpus(str(texts_folder)).documents() if text}
+    texts = {"".join(pieces) for _, pieces in open_corpus(str(texts_folder)).documents()} - {""}
     chosen = {text for text in texts if split_of(text, 0.1) == "val"}
     assert 0.05 < len(chosen) / len(texts) < 0.15
     assert chosen == {text for text in sorted(texts) if split_of(text, 0.1) == "val"}
@@ -160,11 +120,11 @@ def test_the_split_of_a_document_depends_on_nothing_else(reference, texts_folder
 def test_any_number_of_workers_gives_the_same_shards(reference, texts_folder, tmp_path, monkeypatch, workers):
     """Tasks are small here, so that they finish in another order than they began."""
     folder, _ = reference
-    monkeypatch.setattr(preprocess, "TASK_BYTES", 3_000)
+    monkeypatch.setattr(tokenizing, "TASK_BYTES", 3_000)
     wanted = preprocess.PreprocessSettings(dataset=str(texts_folder), vocab_size=VOCAB, data_dir=tmp_path,
                                            chunk_documents=200, val_fraction=0.1, num_workers=workers)
     (tmp_path / f"tok{VOCAB}.model").write_bytes((folder / f"tok{VOCAB}.model").read_bytes())
-    tokenizer, found = Tokenizer.load(tmp_path / f"tok{VOCAB}.model"), corpus.open_corpus(str(texts_folder))
+    tokenizer, found = Tokenizer.load(tmp_path / f"tok{VOCAB}.model"), open_corpus(str(texts_folder))
     manifest = preprocess.prepare_folder(wanted, found)
     manifest["tokenizer_sha256"] = tokenizer.sha256.hex()
     preprocess.make_shards(wanted, found, manifest, tokenizer)
@@ -208,33 +168,12 @@ def start(*flags, dataset, data_dir):
                             stderr=subprocess.STDOUT, start_new_session=True)
 
 
-def wait_until(condition, process=None, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        assert process is None or process.poll() is None, process.stdout.read().decode()
-        time.sleep(0.01)
-
-
 def wait_for(process, words):
     output = b""
     while words not in output:
         some = os.read(process.stdout.fileno(), 4096)
         assert some, output
         output += some
-
-
-def members(session):
-    """Processes of a session that still run."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, its_session = entry.read_text().rsplit(")", 1)[1].split()[:4]
-        except (OSError, ValueError):
-            continue
-        if int(its_session) == session and state != "Z":
-            found.append(int(entry.parent.name))
-    return found
 
 
 def chunks_in(folder):
@@ -244,13 +183,13 @@ def chunks_in(folder):
 
 @pytest.fixture(scope="module")
 def long_corpus(tmp_path_factory):
-    """Enough text that a run can be caught in the middle."""
+    """Enough documents that a run can be caught in the middle."""
     path = tmp_path_factory.mktemp("long") / "a.txt"
     path.write_text("\n\n".join(tales.story(5, i).replace("\n\n", "\n") for i in range(3_000)))
     return path
 
 
-SMALL = ("--chunk-documents=100", "--num-workers=2")
+SMALL = ("--chunk-documents=10", "--num-workers=2")  # 300 chunks: the last is far away when the first are there
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +214,7 @@ def test_killed_at_any_three_moments_the_same_command_makes_the_same_folder(long
     killed, chance = tmp_path, random.Random()
     moments = (lambda process: wait_for(process, b"Training a tokenizer"),
                lambda process: wait_until((killed / f"tok{VOCAB}.model").exists, process),
-               lambda process: wait_until(lambda: chunks_in(killed) > chance.randrange(1, 8), process))
+               lambda process: wait_until(lambda: chunks_in(killed) > chance.randrange(1, 100), process))
     for moment in moments:
         process = start(*SMALL, dataset=long_corpus, data_dir=killed)
         moment(process)
@@ -291,7 +230,7 @@ def test_killed_at_any_three_moments_the_same_command_makes_the_same_folder(long
 def test_no_process_outlives_a_parent_that_was_killed(long_corpus, begun):
     process = start(*SMALL, dataset=long_corpus, data_dir=begun)
     wait_until(lambda: chunks_in(begun) >= 1, process)
-    assert len(members(process.pid)) >= 3  # it, and its workers
+    assert len(workers(members(process.pid))) == 2
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     wait_until(lambda: not members(process.pid), seconds=20)
@@ -325,11 +264,11 @@ def test_an_interrupted_training_of_the_tokenizer_leaves_one_line(long_corpus, t
     assert contents(tmp_path) == {}
 
 
-def test_a_worker_ended_from_outside_is_reported_with_a_remedy(long_corpus, begun):
+@pytest.mark.parametrize("chunks", [0, 1], ids=["as it starts", "as it works"])
+def test_a_worker_ended_from_outside_is_reported_with_a_remedy(long_corpus, begun, chunks):
     process = start(*SMALL, dataset=long_corpus, data_dir=begun)
-    wait_until(lambda: chunks_in(begun) >= 1, process)
-    worker = next(pid for pid in members(process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
-    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: chunks_in(begun) >= chunks and workers(members(process.pid)), process)
+    os.kill(workers(members(process.pid))[0], signal.SIGKILL)
     output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 1 and "Traceback" not in output
     assert "fewer --num-workers" in output

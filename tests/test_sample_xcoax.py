@@ -3,57 +3,35 @@
 import os
 import pickle
 import re
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 from prompt_toolkit.utils import get_cwidth
 
-import checkpoint
 import sample_xcoax
-import settings
-from repl import COMMANDS, Controls, read_command, visible, wrap, wrap_from_end
-from terminal import ENV, Terminal
-from tiny import ROOT, tiny_model
-from tokenizer import FIRST_BYTE_ID, Tokenizer, train_tokenizer
+from tests.support.endless import TOKENIZERS, save_endless
+from tests.support.terminal import ENV, Terminal, complaint, frames, plain, run_on_pipes, unfolded
+from tests.support.texts import fewer
 
-TEXTS = ["The miller's daughter kept three geese and a grey cat behind the mill.",
-         "Every morning she carried two pails of water up the hill, and the cat followed her.",
-         "One day a stranger asked for bread; she gave him half a loaf and told him the way to the town.",
-         "In the evening the wheel stood still, the geese slept, and the moon came over the water."]
-TOKENIZERS = {direction: Tokenizer(train_tokenizer(TEXTS, 330, direction)) for direction in ("reverse", "forward")}
+SCRIPT = "sample_xcoax.py"
 RESET = "temp=2.0 top_k=20 top_p=off min_p=off tokens=20 seed=7 n=1"
 
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    """Paths of two untrained models, which write learned pieces only and never stop, if top_k is 20."""
-    paths = {}
-    for direction, tokenizer in TOKENIZERS.items():
-        model = tiny_model(vocab_size=tokenizer.vocab_size)
-        with torch.no_grad():
-            model.norm.weight.mul_(10)
-            model.wte.weight[: FIRST_BYTE_ID + 256] = 0  # never among the 20 likeliest
-        paths[direction] = tmp_path_factory.mktemp("out") / f"{direction}.pt"
-        checkpoint.save(paths[direction], model, tokenizer, {}, {})
-    return paths
+    return save_endless(tmp_path_factory.mktemp("out"))
 
 
-def run(*args, stdin=b""):
-    """Run the sampler with pipes; return (status, standard output, standard error)."""
-    done = subprocess.run([sys.executable, "sample_xcoax.py", *map(str, args)], input=stdin, capture_output=True, cwd=ROOT,
-                          env=ENV, timeout=180)
-    return done.returncode, done.stdout.decode(), done.stderr.decode()
+def run(*args, **options):
+    return run_on_pipes(SCRIPT, *args, **options)
 
 
 @pytest.fixture(scope="module")
 def shared_terminal(checkpoints):
-    terminal = Terminal("sample_xcoax.py", "--model-path", checkpoints["reverse"])
+    terminal = Terminal(SCRIPT, "--model-path", checkpoints["reverse"])
     terminal.wait("Ending:")
     yield terminal
     terminal.close()
@@ -67,98 +45,27 @@ def terminal(shared_terminal):
 
 
 LONG = "the cat followed her " * 2500  # 10,000 words
-PIPED = ["over the water.", "  two spaces before", "", "he said <|im_end|>", "bell \a and escape \x1b[31m", LONG.strip(),
-         "n=100", "temprature=0.5", "n=3", "three texts"]
+PIPED = ["over the water.", "  two spaces before", "", "he said <|im_end|>", "bell \a and escape \x1b[31m",
+         LONG.strip(), "n=100", "temprature=0.5", "n=3", "three texts"]
 
 
 @pytest.fixture(scope="module")
 def piped(checkpoints):
     """What comes of PIPED and one line that is not UTF-8: (status, list of texts, standard error)."""
     stdin = "\n".join(PIPED).encode() + b"\n\xff\xfe\nthe last line\nquit\nnever read"
-    status, out, err = run("--model-path", checkpoints["reverse"], "--tokens", 20, "--top-k", 20, "--temperature", 2, "--seed", 7,
-                           stdin=stdin)
+    status, out, err = run("--model-path", checkpoints["reverse"], "--tokens", 20, "--top-k", 20, "--temperature", 2,
+                           "--seed", 7, stdin=stdin)
     return status, out.removesuffix("\n").split("\n---\n"), err
 
 
-unhurried = hypothesis_settings(deadline=None)  # a busy machine is no failure
-
-
-# Commands
-
-@unhurried
-@given(st.text())
-def test_a_line_with_a_space_before_it_is_never_a_command(text):
-    assert read_command(" " + text, Controls()) is None
-
-
-@unhurried
-@given(st.builds(Controls, st.floats(0, 9), st.integers(0, 9999), st.none() | st.floats(0.01, 1), st.none() | st.floats(0, 0.99),
-                 st.integers(1, 10**6), st.none() | st.integers(0, 2**63 - 1), st.integers(1, 64)))
-def test_printed_settings_typed_again_give_the_same_settings(controls):
-    assert read_command(str(controls), Controls()) == controls
-
-
-@unhurried
-@given(st.sampled_from(sorted(COMMANDS)), st.text(st.characters(blacklist_categories=("Z", "C"))))
-def test_a_value_is_either_taken_or_answered_with_what_the_command_takes(name, value):
-    try:
-        controls = read_command(f"{name}={value}", Controls())
-        assert replace(controls, **{name: getattr(Controls(), name)}) == Controls()
-    except ValueError as error:
-        assert COMMANDS[name][2] in str(error)
-
-
-@pytest.mark.parametrize("line", ["temp=-1", "temp=nan", "temp=inf", "temp=", "top_k=-1", "top_k=1.5", "top_p=0", "top_p=1.1",
-                                  "min_p=1", "min_p=-0.1", "tokens=0", "tokens=off", "seed=-1", "n=0", "n=65", "temp=1 n=x"])
-def test_a_value_out_of_range_is_refused(line):
-    with pytest.raises(ValueError, match="takes"):
-        read_command(line, Controls())
-
-
-@pytest.mark.parametrize("line", ["E=mc2 is his formula", "x = 5", "x=5", "a=1 b=2", "temp = 0.5", "help me", "Quit", "n=3 geese",
-                                  "temp=0.5\nn=3", "he wrote n=3", ""])
-def test_a_text_is_not_taken_for_a_command(line):
-    assert read_command(line, Controls()) is None
-
-
-@pytest.mark.parametrize("line", ["temprature=0.5", "topk=5", "Temp=1", "token=3", "temp=0.5 sede=3"])
-def test_a_misspelt_command_is_told_the_names_there_are(line):
-    with pytest.raises(ValueError, match="temp= top_k= top_p= min_p= tokens= seed= n= help quit"):
-        read_command(line, Controls())
-
-
-def test_zero_and_off_both_switch_top_k_off():
-    assert read_command("top_k=0", Controls()).top_k is read_command("top-k=off", Controls()).top_k is None
-
-
-# What is shown
-
-@unhurried
-@given(st.text(st.characters(), max_size=200))
-def test_no_control_character_reaches_the_terminal(text):
-    shown = visible(text)
-    assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", shown)
-    assert re.findall("[\n\t]", shown) == re.findall("[\n\t]", text)
-
-
-@unhurried
-@given(st.text(st.sampled_from("ab \n漢é"), max_size=80), st.integers(2, 12))
-def test_rows_of_growing_text_fit_lose_nothing_and_stay_where_they_are(text, columns):
-    rows = wrap_from_end(text, columns)
-    assert all(get_cwidth(row) <= columns for row in rows)
-    assert "".join(rows) == text.replace("\n", "")
-    stay = wrap_from_end(text[1:], columns)[1:]  # all but the first row, whose leading space may go with a new word
-    assert [row.strip() for row in rows[len(rows) - len(stay):]] == [row.strip() for row in stay]
-
-
 @pytest.mark.parametrize("direction", TOKENIZERS)
-@unhurried
+@fewer
 @given(text=st.text(min_size=1), new=st.lists(st.integers(0, 329)))
 def test_the_given_words_stand_unchanged_at_their_side_of_the_text(direction, text, new):
     tokenizer = TOKENIZERS[direction]
-    whole = tokenizer.to_text(tokenizer.encode_ending(text) + new)
-    parts = sample_xcoax.parts_of(whole, text, direction)
-    assert "".join(s for s, _ in parts) == whole
+    ids = tokenizer.encode_ending(text) + new
+    parts = tokenizer.parts(ids, text)
+    assert "".join(s for s, _ in parts) == tokenizer.to_text(ids)
     assert parts[-1 if direction == "reverse" else 0] == (text, True)
 
 
@@ -184,6 +91,13 @@ def test_a_blank_line_is_no_failure(checkpoints):
     assert status == 0 and out.endswith("over the water.\n") and err.count("is blank: skipped") == 2
 
 
+def test_a_pipe_gets_plain_texts_even_where_colours_are_forced(checkpoints):
+    status, out, err = run("--model-path", checkpoints["reverse"], "--tokens", 100, "--num-samples", 2, "--seed", 7,
+                           stdin=b"over the water.\n", env=ENV | {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"})
+    assert status == 0 and "\x1b" not in out + err
+    assert [text.endswith("over the water.") for text in out.removesuffix("\n").split("\n---\n")] == [True, True]
+
+
 def test_a_very_long_ending_is_kept_whole_and_the_part_read_is_named(piped):
     assert re.search(r"This text has [\d,]{6,} tokens; the model reads the 64 nearest", piped[2])
 
@@ -196,8 +110,7 @@ def test_the_same_seed_gives_the_same_text_called_once_and_typed(checkpoints, te
     args = "--model-path", checkpoints["reverse"], "--tokens", 20, "--top-k", 20, "--temperature", 2, "--seed", 7
     status, out, err = run(*args, "--prompt", "by the mill.")
     assert status == 0 and out.endswith("by the mill.\n") and "seed=7" in err
-    shown = re.sub(r"\x1b\[[\d;?]*\w|\r", "", terminal.ask("by the mill."))
-    assert out in shown
+    assert out in plain(terminal.ask("by the mill."))
 
 
 # The terminal
@@ -222,13 +135,13 @@ def test_ctrl_c_stops_a_text_keeps_it_and_leaves_the_settings(terminal):
     terminal.wait("tokens, Ctrl-C stops")
     terminal.type("\x03")
     shown = terminal.wait("stopped by Ctrl-C")
-    assert re.search(r"\w\s+\x1b\[1mwithout\s+end\x1b\[0m\r\n", shown)  # a row may end at either space
+    assert re.search(r"\w\s+\x1b\[1mwithout\s+end\x1b\[0m\r\n", unfolded(shown))  # a row may end at either space
     assert "tokens=100000" in terminal.command("n=1")
 
 
 def test_pasted_lines_are_one_ending(terminal):
     terminal.type("\x1b[200~one line,\nanother line\x1b[201~")
-    shown = terminal.ask("")
+    shown = unfolded(terminal.ask(""))
     assert "\x1b[1mone line,\r\nanother line\x1b[0m\r\n" in shown and shown.count("tokens/s") == 1
 
 
@@ -239,7 +152,8 @@ def test_pasted_control_characters_are_shown_as_pictures(terminal):
 
 def test_a_bad_command_or_an_empty_line_is_answered_and_changes_nothing(terminal):
     for line, answer in [("temp=cold", "temp= takes a number, 0 or above"), ("sede=3", "There is no command sede="),
-                         ("n=2 tokens=0", "tokens= takes"), ("", "There is no text here"), ("help", "the likeliest token")]:
+                         ("n=2 tokens=0", "tokens= takes"), ("", "There is no text here"),
+                         ("help", "the likeliest token")]:
         terminal.type(line + "\r")
         terminal.wait(answer)
         terminal.wait("Ending:")
@@ -255,21 +169,24 @@ def test_ctrl_c_at_the_prompt_clears_the_line_only(terminal):
 
 
 def test_in_a_narrow_terminal_no_row_of_the_growing_text_is_too_wide(terminal):
-    terminal.command("tokens=200 temp=2 top_k=off seed=3")  # so hot that the text is long
+    terminal.command("tokens=1000 seed=3")
     terminal.resize(40)
     shown = terminal.ask("the moon came.")
     terminal.resize(80)
-    terminal.command("temp=0.8 top_k=200 seed=off")
-    drawn = shown[shown.index("\n", shown.rindex("Ending:")): shown.rindex("\x1b[J")]
-    rows = [re.sub(r"\x1b\[[\d;?]*\w|\n", "", row) for row in drawn.split("\r")]
-    assert len(rows) >= 3 and 30 < max(map(get_cwidth, rows)) < 40
+    drawn = frames(shown)
+    assert max(map(len, drawn)) > 3
+    for *rows, status in drawn:
+        assert all(get_cwidth(row) == 39 for row in rows) and re.fullmatch(r"\d+ tokens, Ctrl-C stops", status)
+    text = plain(shown[shown.rindex("\x1b[2K"):]).split("\n")
+    assert len(text) >= 3 and 30 < max(map(get_cwidth, text)) <= 40
 
 
 def test_a_forward_model_asks_for_a_beginning_and_ctrl_d_leaves(checkpoints):
-    terminal = Terminal("sample_xcoax.py", "--model-path", checkpoints["forward"])
+    terminal = Terminal(SCRIPT, "--model-path", checkpoints["forward"])
     try:
         terminal.wait("Beginning:")
-        assert re.search(r"\x1b\[1mOne\s+day\x1b\[0m.+\r\n", terminal.ask("One day"), re.DOTALL)
+        shown = unfolded(terminal.ask("One day"))
+        assert re.search(r"\x1b\[1mOne\s+day\x1b\[0m.+\r\n", shown, re.DOTALL)
         terminal.wait("Beginning:")
         terminal.type("\x04")
         assert terminal.status() == 0
@@ -284,20 +201,6 @@ class Stranger:
         return os.mkdir, ("owned",)
 
 
-def complaint(monkeypatch, *args):
-    """What the program says when it refuses to start."""
-    monkeypatch.setattr(sys, "argv", ["sample_xcoax.py", *map(str, args)])
-    with pytest.raises(SystemExit) as left:
-        settings.run(sample_xcoax.main)
-    assert isinstance(left.value.code, str)  # printed to standard error, with status 1
-    return left.value.code
-
-
-@pytest.fixture
-def quiet(monkeypatch):
-    monkeypatch.setattr(sample_xcoax, "prepare_streams", lambda: None)  # it would change those of the tests
-
-
 def test_a_missing_checkpoint_is_answered_with_the_next_command():
     status, out, err = run("--model-path", "nowhere/best_checkpoint.pt")
     assert status == 1 and out == "" and "Traceback" not in err
@@ -305,31 +208,24 @@ def test_a_missing_checkpoint_is_answered_with_the_next_command():
 
 
 @pytest.mark.parametrize("keep", [0, 1, 1000, 0.5, 0.99])
-def test_a_checkpoint_cut_short_is_named(checkpoints, tmp_path, monkeypatch, quiet, keep):
+def test_a_checkpoint_cut_short_is_named(checkpoints, tmp_path, keep):
     data = checkpoints["reverse"].read_bytes()
     path = tmp_path / "short.pt"
     path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
-    assert str(path) in complaint(monkeypatch, "--model-path", path, "--prompt", "x")
+    assert str(path) in complaint(sample_xcoax, "--model-path", path, "--prompt", "x")
 
 
 @pytest.mark.parametrize("write", [lambda thing, path: torch.save(thing, path),
                                    lambda thing, path: path.write_bytes(pickle.dumps(thing, protocol=2))])
-def test_pickled_code_is_refused_and_not_run(tmp_path, monkeypatch, quiet, write):
+def test_pickled_code_is_refused_and_not_run(tmp_path, monkeypatch, write):
     monkeypatch.chdir(tmp_path)
     write({"model": Stranger()}, tmp_path / "evil.pt")
-    assert "code" in complaint(monkeypatch, "--model-path", "evil.pt", "--prompt", "x")
+    assert "code" in complaint(sample_xcoax, "--model-path", "evil.pt", "--prompt", "x")
     assert not Path("owned").exists()
 
 
-@pytest.mark.parametrize("args, answer", [(["--prompt", " "], "--prompt is empty"), (["--num-samples", 0], "from 1 to 64"),
-                                          (["--top-p", 3], "top_p= takes"), (["--device", "abacus"], "not available")])
-def test_a_flag_that_does_not_fit_is_answered(checkpoints, monkeypatch, quiet, args, answer):
-    assert answer in complaint(monkeypatch, "--model-path", checkpoints["reverse"], *args)
-
-
-@given(text=st.text(alphabet="ab 語\n", max_size=60), columns=st.integers(4, 20))
-def test_a_text_is_wrapped_between_words_and_nothing_else_changes(text, columns):
-    wrapped = wrap(text, columns)
-    assert len(wrapped) == len(text) and all(a == b or (a, b) == (" ", "\n") for a, b in zip(text, wrapped))
-    for row in wrapped.split("\n"):
-        assert get_cwidth(row.rstrip()) <= columns or " " not in row.strip() or row.startswith(" ")
+@pytest.mark.parametrize("args, answer", [
+    (["--prompt", " "], "--prompt is empty"), (["--num-samples", 0], "from 1 to 64"), (["--top-p", 3], "top_p= takes"),
+    (["--device", "abacus"], "not available")])
+def test_a_flag_that_does_not_fit_is_answered(checkpoints, args, answer):
+    assert answer in complaint(sample_xcoax, "--model-path", checkpoints["reverse"], *args)

@@ -1,20 +1,23 @@
-"""Training: the schedule, the accumulated gradient, what a run leaves behind, and how it survives being stopped."""
+"""Training: the batches of an update, what a run leaves behind, and how it survives being stopped."""
 
-import json
+import itertools
 import math
 import random
 import resource
 import signal
-import time
+from unittest.mock import patch
 
 import pytest
 import torch
-from tiny import SHAPE, TEXTS, make_shards, run, start, tiny_model
 
 import checkpoint
+import train_xcoax
 from shards import Windows, read_split
+from tests.support.processes import wait_until
+from tests.support.runs import call, rows, wait_for_update
+from tests.support.tiny import SHAPE, TEXTS, make_shards, run, start
 from tokenizer import Tokenizer
-from trainer import LoopSettings, accumulate, evaluate, learning_rate_at
+from training.update import evaluate
 
 CPU = torch.device("cpu")
 
@@ -40,56 +43,35 @@ def arguments(data, out, *more):
             "2", "--save-interval", "7", "--dropout", "0.1", "--gradient-accumulation-steps", "2", *more]
 
 
-def rows(out):
-    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+# ---- the batches of an update
 
 
-def wait_for_update(process, out, iter_num):
-    """Wait until the run has logged an update of at least iter_num; fail when it ends before."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if (out / "metrics.jsonl").exists():
-            whole = (out / "metrics.jsonl").read_text().rpartition("\n")[0].splitlines()
-            if whole and json.loads(whole[-1])["iter"] >= iter_num:
-                return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
-    raise AssertionError(f"no update {iter_num} within a minute")
+@pytest.fixture(scope="module")
+def batches(data, tmp_path_factory):
+    """The function that gives the loop its batches, five in an update."""
+    with patch.object(train_xcoax, "train") as train:
+        call(train_xcoax, *arguments(data, tmp_path_factory.mktemp("out"), "--gradient-accumulation-steps", "5"))
+    return train.call_args.args[3]
 
 
-# ---- the schedule and the gradient
+@pytest.mark.parametrize("ranks", [2, 3, 5, 7])
+@pytest.mark.parametrize("samples", [0, 20, 1_000_000])
+def test_the_batches_of_all_processes_together_are_those_of_one_in_the_order_of_micro_steps(batches, ranks, samples):
+    counters = {"iter_num": samples // 20, "samples": samples}
+    together = itertools.zip_longest(*(batches(counters, rank, ranks) for rank in range(ranks)))
+    found = [batch for turn in together for batch in turn if batch is not None]
+    expected = batches(counters, 0, 1)
+    assert len(found) == len(expected) == 5
+    for (x, y, mask), (expected_x, expected_y, expected_mask) in zip(found, expected):
+        assert torch.equal(x, expected_x) and torch.equal(y, expected_y) and mask is expected_mask is None
 
 
-def test_the_rate_rises_in_a_line_falls_in_a_cosine_and_stays():
-    settings = LoopSettings(learning_rate=1.0, min_lr=0.1, warmup_iters=10, max_iters=110, lr_decay_iters=100)
-    rates = [learning_rate_at(i, settings) for i in range(111)]
-    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
-    assert rates[10] == pytest.approx(1.0) and rates[55] == pytest.approx(0.55)
-    assert all(a > b for a, b in zip(rates[10:100], rates[11:101])) and rates[100:] == pytest.approx([0.1] * 11)
+def test_an_update_reads_on_from_as_many_sequences_as_were_read_before(batches):
+    def read(samples):
+        return torch.cat([x for x, _, _ in batches({"iter_num": 0, "samples": samples}, 0, 1)])  # (20, block_size)
 
-
-def test_time_running_out_brings_the_rate_down_as_well():
-    settings = LoopSettings(learning_rate=1.0, min_lr=0.1, warmup_iters=0, max_iters=1000)
-    assert learning_rate_at(10, settings, share_of_time=0.5) == pytest.approx(0.55)
-    assert learning_rate_at(10, settings, share_of_time=1.2) == pytest.approx(0.1)
-
-
-def test_masked_batches_of_any_division_give_the_gradient_of_one_large_batch():
-    model = tiny_model(block_size=16, vocab_size=50, n_embd=16)
-    x, y = torch.randint(50, (6, 16)), torch.randint(50, (6, 16))
-    mask = torch.rand(6, 16) < torch.tensor([0.1, 0.9, 0.5, 0.2, 1.0, 0.3])[:, None]
-
-    def gradient(divisions):
-        model.zero_grad()
-        batches = [(x[a:b], y[a:b], mask[a:b]) for a, b in divisions]
-        loss = accumulate(model, batches, CPU, torch.float32)
-        return loss, torch.cat([p.grad.flatten() for p in model.parameters()])
-
-    (one_loss, one), (many_loss, many) = gradient([(0, 6)]), gradient([(0, 1), (1, 4), (4, 6)])
-    torch.testing.assert_close(one_loss, many_loss)
-    torch.testing.assert_close(one, many)
-    assert evaluate(model, [(x[:2], y[:2], mask[:2]), (x[2:], y[2:], mask[2:])], CPU, torch.float32) == pytest.approx(
-        one_loss.item(), rel=1e-5)
+    assert torch.equal(read(8), torch.cat([read(0), read(20)])[8:28])
+    assert not torch.equal(read(0), read(20))
 
 
 # ---- what a run leaves behind
@@ -119,11 +101,11 @@ def texts_of(data, split, tokenizer):
 
 def test_the_best_checkpoint_alone_gives_the_validation_loss_again(unbroken, data):
     content = checkpoint.load(unbroken / "best_checkpoint.pt", kind="base")
-    model, tokenizer = checkpoint.build(content)
-    windows = Windows(read_split(data, "val", tokenizer.sha256), model.config.block_size)
+    opened = checkpoint.open_model(unbroken / "best_checkpoint.pt", "base", device="cpu")
+    windows = Windows(read_split(data, "val", opened.tokenizer.sha256), opened.model.config.block_size)
     batches = [(*map(torch.from_numpy, pair), None) for pair in windows.fixed_batches(2, 4)]
     best = min(row["val_loss"] for row in rows(unbroken) if "val_loss" in row)
-    assert evaluate(model, batches, CPU, torch.float32) == pytest.approx(best, rel=1e-4)
+    assert evaluate(opened.model, batches, CPU, torch.float32) == pytest.approx(best, rel=1e-4)
     assert content["counters"]["best_val_loss"] == best and "optimizer" not in content
 
 
@@ -163,11 +145,11 @@ def test_a_forward_model_trains_on_forward_shards(tmp_path):
 
 
 def test_a_run_killed_three_times_equals_an_unbroken_one_bit_for_bit(unbroken, data, tmp_path):
-    moments = random.Random()
+    chance = random.Random()
     for iter_num in (10, 20, 40):
         process = start("train_xcoax.py", *arguments(data, tmp_path))
         wait_for_update(process, tmp_path, iter_num)
-        time.sleep(moments.uniform(0, 0.1))
+        wait_until(lambda: chance.random() < 0.2)  # so that no moment is spared
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL

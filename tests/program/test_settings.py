@@ -10,14 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from program import settings
 
-import settings
-from device import autocast, pick_device, pick_dtype
-
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass
@@ -70,18 +66,30 @@ def test_flags_override_the_file():
     assert parse("--max-iters", "7", file="max_iters = 5\nlearning_rate = 1") == Example(max_iters=7, learning_rate=1.0)
 
 
-def test_a_default_file_is_read_when_none_is_named():
-    Path("default.toml").write_text("max_iters = 5")
-    assert parse(default_file=Path("default.toml")) == Example(max_iters=5)
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """A folder in the place of config/, with a file default.toml; not the folder that the program runs in."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "default.toml").write_text("max_iters = 5\nseed = 3")
+    monkeypatch.setattr(settings, "CONFIG", folder)
 
 
-def test_a_file_named_takes_the_place_of_the_default_file():
-    Path("default.toml").write_text("max_iters = 5\nseed = 3")
-    assert parse(file="max_iters = 6", default_file=Path("default.toml")) == Example(max_iters=6)
+def test_a_default_file_is_read_when_none_is_named(config):
+    assert parse(default_file="default.toml") == Example(max_iters=5, seed=3)
+
+
+def test_a_file_named_takes_the_place_of_the_default_file(config):
+    assert parse(file="max_iters = 6", default_file="default.toml") == Example(max_iters=6)
+
+
+def test_flags_override_the_default_file(config):
+    assert parse("--max-iters", "7", default_file="default.toml") == Example(max_iters=7, seed=3)
 
 
 @pytest.mark.parametrize("file, flags, expected", [
-    ("compile = true", [], True), ("compile = false", [], False), ("", ["--compile"], True), ("", ["--no-compile"], False),
+    ("compile = true", [], True), ("compile = false", [], False),
+    ("", ["--compile"], True), ("", ["--no-compile"], False),
     ("compile = true", ["--no-compile"], False), ("compile = false", ["--compile"], True),
 ])
 def test_booleans_are_true_and_false_in_files_and_a_pair_of_flags(file, flags, expected):
@@ -167,11 +175,13 @@ def test_every_file_in_config_parses_for_its_script(config):
                         and found.__module__ == script.__name__ and found.__name__.endswith("Settings")]
     run = settings.parse(settings_class, "", [str(config)])
     entries = tomllib.loads(config.read_text(encoding="utf-8"))
-    assert entries and {name: str(getattr(run, name)) for name in entries} == {name: str(v) for name, v in entries.items()}
+    assert entries
+    assert {name: str(getattr(run, name)) for name in entries} == {name: str(value) for name, value in entries.items()}
 
 
 def test_a_script_ends_with_the_message_of_the_settings():
-    done = subprocess.run([sys.executable, ROOT / "train_xcoax.py", "--lerning-rate", "1"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, ROOT / "train_xcoax.py", "--lerning-rate", "1"],
+                          capture_output=True, text=True)
     assert done.returncode == 2 and "--learning-rate" in done.stdout + done.stderr and "Traceback" not in done.stderr
 
 
@@ -183,7 +193,7 @@ def test_what_the_user_can_mend_ends_with_its_message_alone(error, monkeypatch):
         raise error("do this instead")
 
     with pytest.raises(SystemExit, match="^Error: do this instead$"):
-        settings.run(main)
+        settings.launch(main)
 
 
 @pytest.mark.parametrize("error", [TypeError, AssertionError, RuntimeError])
@@ -192,7 +202,7 @@ def test_a_programmers_mistake_keeps_its_traceback(error):
         raise error
 
     with pytest.raises(error):
-        settings.run(main)
+        settings.launch(main)
 
 
 def test_a_program_that_was_interrupted_ends_with_130():
@@ -200,54 +210,5 @@ def test_a_program_that_was_interrupted_ends_with_130():
         raise KeyboardInterrupt
 
     with pytest.raises(SystemExit) as ended:
-        settings.run(main)
+        settings.launch(main)
     assert ended.value.code == 130
-
-
-# ---- the device
-
-
-def test_a_device_that_is_not_here_names_those_that_are(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match="--device cuda:1 is not available here; there are: auto, .*cpu"):
-        pick_device("cuda:1")
-
-
-def test_an_unknown_device_names_those_that_are():
-    with pytest.raises(ValueError, match="--device gpu is not available here; there are: auto, .*cpu"):
-        pick_device("gpu")
-
-
-@pytest.mark.parametrize("cuda, mps, expected", [(False, False, "cpu"), (False, True, "mps"), (True, False, "cuda"),
-                                                 (True, True, "cuda")])
-def test_auto_takes_the_fastest_device_there_is(cuda, mps, expected, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
-    assert pick_device("auto").type == expected
-
-
-def test_the_cpu_is_always_there():
-    assert pick_device("cpu") == torch.device("cpu")
-
-
-@pytest.mark.parametrize("name", ["float32", "bfloat16"])
-def test_a_number_format_named_is_taken(name):
-    assert pick_dtype(name, torch.device("cpu")) is getattr(torch, name)
-
-
-@pytest.mark.parametrize("name", ["float16", "float64", "int8", "half", ""])
-def test_any_other_number_format_names_those_there_are(name):
-    with pytest.raises(ValueError, match=f"--dtype {name} is not known; it takes auto, bfloat16 or float32"):
-        pick_dtype(name, torch.device("cpu"))
-
-
-@pytest.mark.parametrize("fast, expected", [(True, torch.bfloat16), (False, torch.float32)])
-def test_auto_takes_bfloat16_only_where_the_hardware_multiplies_it(fast, expected, monkeypatch):
-    monkeypatch.setattr("device._cpu_multiplies_bfloat16", lambda: fast)
-    assert pick_dtype("auto", torch.device("cpu")) is expected
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_the_model_computes_in_the_number_format_asked_for(dtype):
-    with autocast(torch.device("cpu"), dtype):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is dtype

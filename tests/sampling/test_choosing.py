@@ -1,4 +1,4 @@
-"""What sampling promises: from logits the ids that temperature and filters leave, as often as they are likely."""
+"""What choosing promises: from logits the ids that temperature and filters leave, as often as they are likely."""
 
 import math
 
@@ -6,14 +6,9 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from sampling import sample_next
-from tiny import tiny_model
-
-VOCAB = 61
-
-
-def rng(seed=0):
-    return torch.Generator().manual_seed(seed)
+from sampling import generate
+from sampling.choosing import sample_next
+from tests.support.network import VOCAB, rng, tiny
 
 
 def drawn(logits, n=2000, **options):
@@ -52,7 +47,7 @@ def test_the_smallest_and_the_largest_number_draw_an_id_that_can_be_drawn():
 def test_top_p_draws_all_of_the_nucleus_and_nothing_else():
     assert drawn(LOGITS, top_p=0.95) == {1, 3, 4, 0}
     assert drawn(LOGITS, top_p=0.65) == {1, 3}
-    assert drawn(LOGITS, top_p=0.1) == drawn(LOGITS, top_p=0.0) == {1}
+    assert drawn(LOGITS, top_p=0.1) == drawn(LOGITS, top_p=1e-9) == {1}
     assert drawn(LOGITS, top_p=1.0) == set(range(6))
     assert drawn(LOGITS, top_p=0.65, temperature=4.0) > {1, 3}  # the nucleus is that of the tempered distribution
 
@@ -66,7 +61,7 @@ def test_top_k_draws_the_k_likeliest():
 def test_min_p_drops_what_is_unlikely_beside_the_likeliest():
     assert drawn(LOGITS, min_p=0.1) == {1, 3, 4, 0}
     assert drawn(LOGITS, min_p=0.6) == {1, 3}
-    assert drawn(LOGITS, min_p=1.0) == {1}
+    assert drawn(LOGITS, min_p=1 - 1e-9) == {1}
 
 
 def test_filters_work_together_top_k_first():
@@ -80,10 +75,12 @@ def test_logits_may_be_huge_or_minus_infinity():
 
 
 @pytest.mark.parametrize(
-    "options", [dict(temperature=-1), dict(temperature=math.nan), dict(top_k=0), dict(top_p=1.5), dict(min_p=-0.1)]
+    "options", [dict(temperature=-1), dict(temperature=math.nan), dict(top_k=0), dict(top_p=1.5), dict(top_p=0.0),
+                dict(min_p=-0.1), dict(min_p=1.0)]
 )
 def test_settings_that_mean_nothing_are_refused(options):
-    with pytest.raises(ValueError):
+    [(name, value)] = options.items()
+    with pytest.raises(ValueError, match=f"{name} is {value}; it takes "):
         sample_next(LOGITS[None], **options)
-    with pytest.raises(ValueError):
-        tiny_model().generate([1], 1, **options)
+    with pytest.raises(ValueError, match=f"{name} is {value}; it takes "):
+        generate(tiny(), [1], 1, **options)

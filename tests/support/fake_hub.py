@@ -2,14 +2,12 @@
 
 import hashlib
 import http.server
-import io
 import json
 import threading
 import urllib.parse
 from contextlib import contextmanager
 
-import pyarrow
-import pyarrow.parquet
+from tests.support.files import parquet_bytes
 
 FINEWEB_CARD = b"""---
 configs:
@@ -23,12 +21,6 @@ configs:
     path: sample/100BT/*
 ---
 """
-
-
-def parquet_bytes(columns, row_group_size=50):
-    sink = io.BytesIO()
-    pyarrow.parquet.write_table(pyarrow.table(columns), sink, row_group_size=row_group_size)
-    return sink.getvalue()
 
 
 def fineweb_bytes(texts, url="https://example.com/", **options):

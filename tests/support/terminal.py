@@ -1,17 +1,24 @@
-"""A real terminal for the tests of what a person types at, and the surroundings in which the programs run there."""
+"""Scripts as a person meets them: in a real terminal, on pipes, or refusing to start."""
 
+import contextlib
 import fcntl
+import io
 import os
 import pty
 import re
 import select
 import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
+from unittest.mock import patch
 
-from tiny import ROOT
+import pytest
+
+from program.settings import launch
+from tests.support.tiny import ROOT
 
 ENV = {**{name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")},  # the terminal's say
        "OMP_NUM_THREADS": "1", "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
@@ -51,7 +58,7 @@ class Terminal:
     def ask(self, line):
         """Type a line and Enter; return what is shown from there to the seed that ends an answer."""
         self.type(line + "\r")
-        return self.wait(r"seed=\d+, [^\r]*")
+        return self.wait(r"seed=\d+,[^\r]*\r")
 
     def command(self, line):
         self.type(line + "\r")
@@ -75,3 +82,56 @@ class Terminal:
             os.kill(self.pid, signal.SIGKILL)
             os.waitpid(self.pid, 0)
         os.close(self.fd)
+
+
+def unfolded(shown):
+    """What a terminal was sent, bold text that fills several rows in one piece."""
+    return shown.replace("\x1b[0m\r\n\x1b[1m", "\r\n")
+
+
+_UP = "\x1b[1A\x1b[2K"  # to the row above, and erase it
+
+
+def plain(shown):
+    """What a terminal was sent, without colours and movements."""
+    return re.sub(r"\x1b\[[\d;?]*\w|\r", "", shown)
+
+
+def frames(shown):
+    """What stood in the rows of growing text, one list of rows after another, among all that a terminal was sent.
+
+    Fails unless every frame is erased before the next, the last as well, and the cursor is hidden as long.
+    """
+    drawn, erasing = re.search(
+        r"\x1b\[\?25l((?:(?!\x1b\[\?25).)*\d tokens.*?)\n\x1b\[\?25h\r((?:\x1b\[1A\x1b\[2K)*)",
+        shown.replace("\r\n", "\n"), re.DOTALL).groups()
+    first, *rest = re.split(r"\r\x1b\[2K((?:\x1b\[1A\x1b\[2K)*)", drawn)
+    erasures, texts = [*rest[::2], erasing.removesuffix(_UP)], [first, *rest[1::2]]  # the last ends with a new row
+    for text, erased in zip(texts, erasures, strict=True):
+        assert "\r" not in text and erased == text.count("\n") * _UP
+    return [plain(text).split("\n") for text in texts]
+
+
+def start_on_pipes(script, *args, env=ENV, **options):
+    return subprocess.Popen([sys.executable, script, *map(str, args)], cwd=ROOT, env=env, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, **options)
+
+
+def run_on_pipes(script, *args, stdin=b"", **options):
+    """Run a script to its end; return (status, standard output, standard error)."""
+    process = start_on_pipes(script, *args, stdin=subprocess.PIPE, **options)
+    out, err = process.communicate(stdin, timeout=180)
+    return process.returncode, out.decode(), err.decode()
+
+
+def complaint(script, *args):
+    """What a script, a module, says when it refuses to start."""
+    printed = io.StringIO()
+    with (patch.object(script, "prepare_streams"),  # it would change those of the tests
+          patch.object(sys, "argv", [f"{script.__name__}.py", *map(str, args)]),
+          contextlib.redirect_stderr(printed), pytest.raises(SystemExit) as left):
+        launch(script.main)
+    if left.value.code == 2:  # a wrong flag: told in a box
+        return re.sub(r"[│\s]+", " ", printed.getvalue())
+    assert isinstance(left.value.code, str)  # printed to standard error, with status 1
+    return left.value.code

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from backchat.template import encode_instruction, encode_response
 from model import GPT, GPTConfig
 from shards import SPLITS, split_of, write_manifest, write_shard
 from tokenizer import Tokenizer, train_tokenizer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 PEOPLE, ANIMALS = ("Ada", "Bo", "Cleo", "Dan", "Eve", "Finn"), ("cat", "dog", "hen", "goat", "mouse", "owl")
 PLACES = ("the barn", "the old mill", "a warm kitchen", "the edge of the wood", "the third field", "an empty boat")
 TEXTS = [f"{person} looked for the {animal} all day. \"Where are you?\" called {person}.\n\nIn the end the {animal} "
@@ -53,7 +54,7 @@ def write_lines(path, found):
 
 
 def tiny_model(loud=1, seed=0, **shape):
-    """An untrained model in eval mode. The larger its matrices (loud), the more its answers depend on the whole context."""
+    """An untrained model in eval mode; the larger its matrices (loud), the more its answers depend on all it reads."""
     torch.manual_seed(seed)
     model = GPT(GPTConfig(**{"block_size": 64, "vocab_size": 330, "n_layer": 2, "n_head": 2, "n_embd": 32, **shape}))
     with torch.no_grad():
@@ -66,9 +67,11 @@ def learn(model, tokenizer, draw, steps, learning_rate):
     """Train model on the pairs (response, instruction) of draw(), another list of them at each step; returns it."""
     optimizer = torch.optim.AdamW(model.parameters())
     for step in range(steps):
-        rows = [(tokenizer.encode_response(response)[0], tokenizer.encode_instruction(text)) for response, text in draw()]
+        rows = [(encode_response(tokenizer, response)[0], encode_instruction(tokenizer, text))
+                for response, text in draw()]
         longest = max(len(prompt) + len(target) for prompt, target in rows)
-        ids = torch.tensor([[*prompt, *target, *[0] * (longest - len(prompt) - len(target))] for prompt, target in rows])
+        ids = torch.tensor([[*prompt, *target, *[0] * (longest - len(prompt) - len(target))]
+                            for prompt, target in rows])
         mask = torch.tensor([[len(prompt) <= t < len(prompt) + len(target) for t in range(longest)]
                              for prompt, target in rows])
         _, loss = model(ids[:, :-1], ids[:, 1:], mask[:, 1:])

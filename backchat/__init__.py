@@ -1,0 +1,1 @@
+"""From a response to the instruction that could have led to it."""

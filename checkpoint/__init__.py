@@ -1,0 +1,7 @@
+"""A trained model as a file: saving, loading, opening, going on."""
+
+from checkpoint.file import load, save
+from checkpoint.opening import OpenModel, open_model, open_tokenizer
+from checkpoint.resuming import resume
+
+__all__ = ["OpenModel", "load", "open_model", "open_tokenizer", "resume", "save"]

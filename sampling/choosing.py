@@ -1,0 +1,42 @@
+"""
+From logits to the next id.
+"""
+
+import torch
+
+from sampling.controls import check
+
+
+def sample_next(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, generator=None, uniform=None):
+    """Draw one id per row from logits (B, vocab_size); return ids (B,) on the same device.
+
+    Temperature 0 takes the likeliest id. Otherwise logits are divided by the temperature, then top_k keeps the k
+    likeliest ids (a k above the vocabulary keeps all), top_p keeps of these the fewest likeliest ids whose
+    probabilities sum to at least p (arXiv:1904.09751), min_p drops ids less than p times as likely as the likeliest
+    (arXiv:2407.01082). The likeliest id always survives. The draw is in float32 on the device of generator, on that of
+    logits if it is None. uniform, numbers (B,) from 0 to below 1, decides the draws in place of a generator, in float64
+    and on its device.
+    """
+    check(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    if temperature == 0:
+        return logits.argmax(dim=-1)
+    logits = logits.float()
+    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature  # the likeliest is at 0: no overflow
+    order = None
+    if top_k is not None or top_p is not None or min_p is not None:
+        logits, order = logits.topk(min(top_k or logits.size(-1), logits.size(-1)), dim=-1)  # likeliest first
+    p = logits.softmax(dim=-1)
+    if top_p is not None and top_p < 1:  # at 1 rounding must not cut the tail
+        before = p.cumsum(dim=-1) - p  # what the likelier ids already sum to: exactly 0 for the first
+        p = p.masked_fill((before >= top_p) & (before > 0), 0.0)
+    if min_p is not None:
+        p = p.masked_fill(p < min_p * p[:, :1], 0.0)
+    if uniform is not None:
+        total = p.to(uniform.device).double().cumsum(dim=-1)
+        point = (1 - uniform[:, None].double()) * total[:, -1:]  # above 0, up to the sum: never where p is 0
+        choice = torch.searchsorted(total, point).to(logits.device)  # (B, 1)
+    else:
+        if generator is not None and generator.device.type != p.device.type:
+            p = p.to(generator.device)
+        choice = torch.multinomial(p, 1, generator=generator).to(logits.device)  # (B, 1)
+    return (choice if order is None else order.gather(-1, choice)).squeeze(-1)

@@ -1,0 +1,52 @@
+"""
+Windows of a corpus: what pre-training reads, in an order without state.
+"""
+
+import numpy as np
+
+from shards.order import keyed_permutation
+
+
+class Windows:
+    """The windows of block_size + 1 tokens of a split; neighbours share one token, so that every token is a target."""
+
+    def __init__(self, shards, block_size, seed=0, split="train"):
+        self.block_size, self.seed = block_size, seed
+        self.tokens = [shard.tokens for shard in shards]
+        self.ends = np.cumsum([max(0, len(tokens) - 1) // block_size for tokens in self.tokens], dtype=np.int64)
+        if not len(self.ends) or self.ends[-1] == 0:
+            found = sum(map(len, self.tokens))
+            more = "more text" if split == "train" else "with a larger --val-fraction and --overwrite"
+            raise ValueError(f"{found:,} tokens in the {split} split are too few for one window of {block_size:,} + 1. "
+                             f"Preprocess {more}, or train with a smaller --block-size.")
+
+    def __len__(self):
+        return int(self.ends[-1])
+
+    def window(self, index):
+        """Window number index in corpus order: int64 (block_size + 1,)."""
+        shard = int(np.searchsorted(self.ends, index, side="right"))
+        start = (index - (int(self.ends[shard - 1]) if shard else 0)) * self.block_size
+        return self.tokens[shard][start:start + self.block_size + 1].astype(np.int64)
+
+    def batch(self, first, batch_size):
+        """The windows at positions first to first + batch_size of an endless reading: inputs and targets, each int64
+        (batch_size, block_size).
+
+        Each epoch visits every window once, in an order of its own. A position is the number of windows drawn before,
+        by all processes together, so neither a resumed run nor one with another batch size repeats or skips any.
+        """
+        rows = []
+        for position in range(first, first + batch_size):
+            epoch, index = divmod(position, len(self))
+            rows.append(self.window(keyed_permutation(index, len(self), f"{self.seed}/{epoch}")))
+        rows = np.stack(rows)
+        return rows[:, :-1], rows[:, 1:]
+
+    def fixed_batches(self, batches, batch_size):
+        """Up to `batches` batches of windows spread evenly over the split, the same ones at every call."""
+        count = min(len(self), batches * batch_size)
+        chosen = [i * len(self) // count for i in range(count)]
+        for first in range(0, count, batch_size):
+            rows = np.stack([self.window(i) for i in chosen[first:first + batch_size]])
+            yield rows[:, :-1], rows[:, 1:]

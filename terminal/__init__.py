@@ -1,0 +1,1 @@
+"""What a person sees and types: the screen, text that grows, the prompt."""

@@ -1,0 +1,117 @@
+"""What opening promises: the same model and tokenizer again, or what does not fit together."""
+
+from dataclasses import asdict
+
+import pytest
+import torch
+
+import checkpoint
+from tests.support.checkpoints import (
+    COUNTERS,
+    IDX,
+    SETTINGS,
+    TOKENIZER,
+    rewrite,
+    save_small,
+    small_model,
+)
+from tests.support.texts import TEXTS
+
+
+@pytest.fixture
+def path(tmp_path):
+    return save_small(tmp_path / "best_checkpoint.pt")
+
+
+@pytest.fixture
+def opened(path):
+    return checkpoint.open_model(path, device="cpu")
+
+
+# ---- what is opened
+
+
+@torch.no_grad()
+def test_a_loaded_model_gives_the_same_logits(opened):
+    assert torch.equal(opened.model(IDX)[0], small_model()(IDX)[0])
+
+
+@torch.no_grad()
+def test_another_model_would_give_other_logits(opened):
+    assert not torch.allclose(opened.model(IDX)[0], small_model(seed=1)(IDX)[0])
+
+
+def test_a_loaded_model_is_in_eval_mode_and_has_no_weight_without_a_value(opened):
+    model = opened.model
+    assert not model.training and not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
+
+
+def test_a_loaded_tokenizer_is_the_same(opened):
+    assert opened.tokenizer.sha256 == TOKENIZER.sha256
+    for text in TEXTS.values():
+        assert opened.tokenizer.encode_text(text) == TOKENIZER.encode_text(text)
+
+
+def test_it_says_what_was_opened_and_where_it_computes(path):
+    opened = checkpoint.open_model(path, device="cpu", dtype="bfloat16")
+    assert (opened.path, opened.kind, opened.device, opened.dtype) == (
+        str(path), "base", torch.device("cpu"), torch.bfloat16)
+    weights = sum(p.numel() for p in small_model().parameters())
+    assert str(opened) == f"{path}: {weights:,} weights, on cpu in bfloat16"
+
+
+@torch.no_grad()
+def test_the_weights_stay_float32_and_the_model_computes_in_the_numbers_asked_for(path):
+    for name in ("float32", "bfloat16"):
+        opened = checkpoint.open_model(path, device="cpu", dtype=name)
+        with opened.autocast():
+            assert opened.model(IDX)[0].dtype == getattr(torch, name)
+        assert {p.dtype for p in opened.model.parameters()} == {torch.float32}
+
+
+def test_a_change_of_the_shape_s_settings_reaches_the_model_and_not_the_file(path):
+    assert checkpoint.open_model(path, device="cpu", dropout=0.25).model.config.dropout == 0.25
+    assert checkpoint.load(path)["config"] == asdict(small_model().config)
+
+
+def test_the_tokenizer_alone_comes_with_the_block_size_of_its_model(path):
+    tokenizer, block_size = checkpoint.open_tokenizer(path)
+    assert (tokenizer.sha256, block_size) == (TOKENIZER.sha256, 8)
+
+
+# ---- what is refused
+
+
+@pytest.mark.parametrize("kind, other, command", [("base", "instruct", "python finetune_xcoax.py"),
+                                                  ("instruct", "base", "python train_xcoax.py")])
+def test_only_a_model_of_the_kind_that_is_needed_is_opened(tmp_path, kind, other, command):
+    checkpoint.save(tmp_path / "a.pt", small_model(), TOKENIZER, SETTINGS, COUNTERS, kind=kind)
+    assert checkpoint.open_model(tmp_path / "a.pt", kind, device="cpu").kind == kind
+    with pytest.raises(ValueError, match=command):
+        checkpoint.open_model(tmp_path / "a.pt", other, device="cpu")
+
+
+def test_a_tokenizer_of_another_size_does_not_fit_the_model(tmp_path):
+    path = save_small(tmp_path / "a.pt", vocab_size=999)
+    with pytest.raises(ValueError, match=r"1,000 pieces, reverse.* is not its model's \(999 pieces") as error:
+        checkpoint.open_model(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_tokenizer_of_another_direction_does_not_fit_the_model(path):
+    rewrite(path, direction="forward")
+    with pytest.raises(ValueError, match="1,000 pieces, reverse.* is not its model's .*forward") as error:
+        checkpoint.open_model(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("changes", [
+    {"model": {}}, {"tokenizer": b"junk"}, {"config": {"n_layers": 2}},
+    {"config": {**asdict(small_model().config), "n_layer": 2}},
+    {"config": {**asdict(small_model().config), "n_embd": 16}},
+], ids=["no weights", "no tokenizer", "unknown shape", "another depth", "another width"])
+def test_parts_that_do_not_fit_together_are_refused(path, changes):
+    rewrite(path, **changes)
+    with pytest.raises(ValueError, match="do not fit together") as error:
+        checkpoint.open_model(path)
+    assert str(path) in str(error.value)

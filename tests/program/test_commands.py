@@ -1,0 +1,87 @@
+"""The commands that the programs recommend: pasted, they are what was meant, and the script that they name is there."""
+
+import ast
+import dataclasses
+import doctest
+import importlib
+import shlex
+import typing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from program import commands
+from tests.support.texts import fewer
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = {"preprocess": commands.preprocess, "train": commands.train, "sample": commands.sample}
+
+
+def test_the_examples_in_the_docstrings_hold():
+    outcome = doctest.testmod(commands)
+    assert outcome.attempted >= 2 and not outcome.failed
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("kind", commands.KINDS)
+def test_every_script_named_is_there(kind, step):
+    python, script = STEPS[step](kind).split()
+    assert python == "python" and (ROOT / script).is_file()
+
+
+def test_no_two_steps_have_the_same_script():
+    scripts = [STEPS[step](kind) for kind in commands.KINDS for step in STEPS]
+    assert len(set(scripts)) == len(scripts) == 6
+
+
+@fewer
+@given(st.text())
+def test_a_value_of_a_flag_arrives_as_it_is_when_the_command_is_pasted(value):
+    assert shlex.split(commands.train("base", dataset=value))[2:] == ["--dataset", value]
+
+
+def test_a_flag_that_is_true_has_no_value_and_one_that_is_none_is_left_out():
+    assert commands.train("base", overwrite=True, data_dir=None) == "python train_xcoax.py --overwrite"
+
+
+def test_arguments_stand_before_flags():
+    assert commands.sample("base", "a.txt", Path("b.txt"), num_samples=3) == (
+        "python sample_xcoax.py a.txt b.txt --num-samples 3")
+
+
+def recommended():
+    """(place, steps, flag) for every flag that a module puts into a command; steps are those that it may be for."""
+    rooms = [path for room in ROOT.glob("*/__init__.py") for path in room.parent.rglob("*.py")]
+    for path in [*ROOT.glob("*.py"), *rooms]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name, arguments = ast.unparse(node.func), node.args
+            if name == "partial":
+                name, arguments = ast.unparse(arguments[0]), arguments[1:]
+            step = "preprocess" if name in ("made_by", "make") else name.removeprefix("commands.")
+            if step in STEPS and step != name:
+                kinds = ("base",) if name.startswith("commands.") and not arguments else commands.KINDS
+                if arguments and isinstance(arguments[0], ast.Constant):
+                    kinds = (arguments[0].value,)
+                place, steps = f"{path.relative_to(ROOT)}, line {node.lineno}", [(kind, step) for kind in kinds]
+                yield from ((place, steps, keyword.arg) for keyword in node.keywords if keyword.arg)
+
+
+def flags_of(kind, step):
+    """The names of the flags of a script: the fields of its settings, and of the settings that stand among these."""
+    module = importlib.import_module(commands.SCRIPTS[kind][step].removesuffix(".py"))
+    [settings] = [value for name, value in vars(module).items() if name.endswith("Settings")
+                  and dataclasses.is_dataclass(value) and value.__module__ == module.__name__]
+    return {flag for field in dataclasses.fields(settings)
+            for flag in ([inner.name for inner in dataclasses.fields(typing.get_args(field.type)[0])]
+                         if "OmitArgPrefixes" in str(field.type) else [field.name])}
+
+
+def test_every_flag_of_a_recommended_command_is_one_of_its_script():
+    flags = {(kind, step): flags_of(kind, step) for kind in commands.KINDS for step in STEPS}
+    found = list(recommended())
+    assert {"data_dir", "overwrite", "dataset", "tokenizer", "model_path"} <= {flag for _, _, flag in found}
+    assert [(place, flag) for place, steps, flag in found if not any(flag in flags[step] for step in steps)] == []

@@ -1,0 +1,52 @@
+"""Where the model runs and in which numbers: what is asked for if it is there, else an error that names what is."""
+
+import pytest
+import torch
+
+from program.device import autocast, pick_device, pick_dtype
+
+
+def test_a_device_that_is_not_here_names_those_that_are(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="--device cuda:1 is not available here; there are: auto, .*cpu"):
+        pick_device("cuda:1")
+
+
+def test_an_unknown_device_names_those_that_are():
+    with pytest.raises(ValueError, match="--device gpu is not available here; there are: auto, .*cpu"):
+        pick_device("gpu")
+
+
+@pytest.mark.parametrize("cuda, mps, expected", [(False, False, "cpu"), (False, True, "mps"), (True, False, "cuda"),
+                                                 (True, True, "cuda")])
+def test_auto_takes_the_fastest_device_there_is(cuda, mps, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device("auto").type == expected
+
+
+def test_the_cpu_is_always_there():
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["float32", "bfloat16"])
+def test_a_number_format_named_is_taken(name):
+    assert pick_dtype(name, torch.device("cpu")) is getattr(torch, name)
+
+
+@pytest.mark.parametrize("name", ["float16", "float64", "int8", "half", ""])
+def test_any_other_number_format_names_those_there_are(name):
+    with pytest.raises(ValueError, match=f"--dtype {name} is not known; it takes auto, bfloat16 or float32"):
+        pick_dtype(name, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("fast, expected", [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_takes_bfloat16_only_where_the_hardware_multiplies_it(fast, expected, monkeypatch):
+    monkeypatch.setattr("program.device._cpu_multiplies_bfloat16", lambda: fast)
+    assert pick_dtype("auto", torch.device("cpu")) is expected
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_model_computes_in_the_number_format_asked_for(dtype):
+    with autocast(torch.device("cpu"), dtype):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is dtype

@@ -1,0 +1,179 @@
+"""What generation promises: a cache that changes nothing, rows that do not disturb one another, due ends."""
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from sampling import generate, generate_batch
+from sampling.engine import prefill
+from tests.support.network import VOCAB, next_logits, random_ids, rng, tiny
+
+
+def generate_slowly(model, prompt, n):
+    """Greedy generation without a cache, by the same rule: a full block goes on from its last half."""
+    size = model.config.block_size
+    row, new = prompt[-size:], []
+    for _ in range(n):
+        new.append(model(torch.tensor([row]))[0][0, -1].argmax().item())
+        row = row + new[-1:]
+        if len(row) > size:
+            row = row[-(size // 2) :]
+    return new
+
+
+def greedy(model, prompts, n, **options):
+    """All ids of each row of a greedy batch."""
+    return columns(generate_batch(model, prompts, n, temperature=0, **options), len(prompts))
+
+
+def columns(steps, n):
+    """The ids of each of n rows."""
+    rows = [[] for _ in range(n)]
+    for step in steps:
+        for row, i in zip(rows, step):
+            row += [] if i is None else [i]
+    return rows
+
+
+def test_rows_of_different_lengths_share_a_cache():
+    model, idx = tiny(), random_ids(3, 16)
+    lengths = [10, 4, 1]
+    with torch.no_grad():
+        x, cache = prefill(model, [row[:n].tolist() for row, n in zip(idx, lengths)], 16)
+        logits = model.logits(x)
+        for T in (0, 1, 2, 3):
+            lengths = [n + T for n in lengths]
+            if T:
+                logits = next_logits(model, torch.stack([row[n - T : n] for row, n in zip(idx, lengths)]), cache)
+            assert cache.lengths == lengths
+            for b, n in enumerate(lengths):
+                assert_close(logits[b], model(idx[b : b + 1, :n])[0][0, -1], rtol=1e-4, atol=1e-4)
+
+
+def test_a_row_of_a_cache_given_to_another_text_leaves_no_trace_of_the_old_one():
+    model, idx = tiny(), random_ids(4, 16)
+    with torch.no_grad():
+        _, cache = prefill(model, [row[:n].tolist() for row, n in zip(idx, (12, 3, 7))], 16)
+        _, others = prefill(model, [idx[3, :2].tolist(), idx[1, :5].tolist()], 16)
+        cache.replace([0, 2], others)
+        logits = next_logits(model, torch.stack([idx[3, 2], idx[1, 3], idx[1, 5]])[:, None], cache)
+        for row, end in zip(logits, (idx[3, :3], idx[1, :4], idx[1, :6])):
+            assert_close(row, model(end[None])[0][0, -1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1, 5, 15, 16, 40])
+def test_cached_generation_equals_uncached_also_past_the_block(length):
+    model, prompt = tiny(), random_ids(length).tolist()
+    assert list(generate(model, prompt, 50, temperature=0)) == generate_slowly(model, prompt, 50)
+
+
+@pytest.mark.parametrize("n", [8, 50])
+def test_a_ragged_batch_equals_one_prompt_at_a_time(n):
+    model = tiny()
+    prompts = [random_ids(length, seed=length).tolist() for length in (3, 1, 16, 9, 30)]
+    together = greedy(model, prompts, n)
+    assert together == [generate_slowly(model, prompt, n) for prompt in prompts]
+    assert len(set(map(tuple, together))) == len(prompts)  # the prompts matter
+
+
+def test_equal_prompts_in_one_batch_equal_a_single_one():
+    model, prompt = tiny(), random_ids(5).tolist()
+    assert greedy(model, [prompt] * 3, 30) == [generate_slowly(model, prompt, 30)] * 3
+
+
+def test_even_a_block_of_one_token_generates():
+    model = tiny(block_size=1)
+    assert len(list(generate(model, [1, 2], 5))) == 5
+
+
+def test_a_stop_id_ends_its_row_and_is_never_yielded():
+    model = tiny()
+    prompts = [random_ids(length, seed=length).tolist() for length in (3, 5, 9)]
+    free = greedy(model, prompts, 20)
+    stop = free[0][4]
+    expected = [row[: row.index(stop)] if stop in row else row for row in free]
+    assert len(expected[0]) < 20 and any(len(row) > len(expected[0]) for row in expected)  # one ends before another
+    assert greedy(model, prompts, 20, stop_ids=[stop]) == expected
+    assert list(generate(model, prompts[0], 20, temperature=0, stop_ids=(stop,))) == expected[0]
+    assert list(generate(model, prompts[0], 20, stop_ids=range(VOCAB))) == []
+
+
+def test_rows_that_end_leave_the_batch_without_disturbing_the_rest():
+    model, prompts = tiny(), [random_ids(length, seed=length).tolist() for length in (3, 1, 16, 9, 30, 3)]
+    prompts[5] = prompts[0]  # equal prompts far apart
+    limits = [40, 1, 7, 0, 21, 3]
+    assert greedy(model, prompts, limits) == [generate_slowly(model, prompt, n) for prompt, n in zip(prompts, limits)]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 4, 5, 20])
+def test_texts_that_wait_for_a_free_row_become_what_they_would_have_become_alone(batch_size):
+    model = tiny()
+    prompts = [random_ids(length, seed=length).tolist() for length in (3, 1, 16, 9, 30, 3, 2, 12, 16, 5, 7)]
+    limits = [40, 1, 7, 0, 21, 3, 30, 2, 2, 15, 9]  # some fill the block of 16 and are read in anew
+    steps = list(generate_batch(model, prompts, limits, temperature=0, batch_size=batch_size))
+    assert columns(steps, 11) == [generate_slowly(model, prompt, n) for prompt, n in zip(prompts, limits)]
+    assert max(sum(i is not None for i in step) for step in steps) <= batch_size
+
+
+def test_what_a_row_draws_from_its_own_numbers_does_not_depend_on_the_other_rows():
+    model, prompts = tiny(), [random_ids(length, seed=length).tolist() for length in (3, 5, 9, 9)]
+    uniform = torch.rand(4, 20, generator=rng(), dtype=torch.float64)
+
+    def draw(rows, batch_size=None):
+        return columns(generate_batch(model, [prompts[b] for b in rows], 20, top_k=20, uniform=uniform[rows],
+                                      stop_ids=[3, 4, 5], batch_size=batch_size), len(rows))
+
+    together = draw([0, 1, 2, 3])
+    assert draw([0, 1, 2, 3], batch_size=2) == together
+    assert [draw([b])[0] for b in range(4)] == together == draw([3, 1, 0, 2])[2:3] + [draw([1, 0])[0], *draw([2, 3])]
+
+
+def test_a_text_that_has_used_up_its_numbers_leaves_a_free_row_that_draws_none():
+    limits, uniform = [4, 1, 1, 1, 4, 4, 4], torch.rand(7, 4, generator=rng(), dtype=torch.float64)
+    steps = generate_batch(tiny(), [[1, i] for i in range(7)], limits, uniform=uniform, batch_size=4)
+    assert [len(row) for row in columns(steps, 7)] == limits  # the first ends while the last three go on
+
+
+def test_the_same_seed_gives_the_same_ids():
+    model = tiny()
+
+    def draw(seed):
+        return list(generate_batch(model, [[1, 2], [3]], 12, generator=rng(seed)))
+
+    assert draw(0) == draw(0) != draw(1)
+
+
+def test_samples_of_one_prompt_differ():
+    steps = list(generate_batch(tiny(), [[1, 2]] * 4, 10, temperature=2.0, generator=rng()))
+    assert len(set(zip(*steps))) > 1
+
+
+def test_generation_restores_the_mode_and_does_not_disturb_training():
+    model, idx = tiny(dropout=0.1), random_ids(2, 16)
+    model.train()
+    for i, _ in enumerate(generate(model, [1, 2, 3], 30)):
+        assert not torch.is_inference_mode_enabled() and torch.is_grad_enabled()
+        assert not model.training
+        if i == 20:
+            break  # an abandoned iterator must tidy up too
+    assert model.training
+    _, loss = model(idx, idx)
+    loss.backward()
+    assert not any(t.is_inference() for t in (*model.parameters(), *model.buffers()))
+    model.eval()
+    list(generate(model, [1], 2))
+    assert not model.training
+
+
+def test_training_and_generation_may_share_one_autocast_block():
+    model, idx = tiny(), random_ids(2, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        list(generate(model, [1, 2, 3], 3))
+        model(idx, idx)[1].backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("prompts", [[], [[]], [[1], []], [[VOCAB]], [[-1]]])
+def test_prompts_the_model_cannot_read_are_refused_at_once(prompts):
+    with pytest.raises(ValueError):
+        generate_batch(tiny(), prompts, 1)

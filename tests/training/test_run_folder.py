@@ -1,0 +1,155 @@
+"""What a run's folder promises: it goes on from what it holds, keeps the best, and forgets what never happened."""
+
+import json
+import math
+
+import pytest
+import torch
+
+import checkpoint
+from tests.support.runs import rows
+from tests.support.tiny import make_shards, tiny_model
+from tokenizer import Tokenizer
+from training.optimizers import make_optimizer
+from training.run_folder import RunFolder
+from training.settings import LoopSettings
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    make_shards(folder)
+    return folder
+
+
+@pytest.fixture
+def opened(data, tmp_path):
+    """A function that opens the folder of a run, with another seed of the weights if need be."""
+    def open_folder(kind="base", seed=0, data_dir=data, **settings):
+        tokenizer = Tokenizer.load(data / "tok400.model")
+        model = tiny_model(seed=seed, vocab_size=400)
+        settings = LoopSettings(data_dir=data_dir, out_dir=tmp_path / "out", **settings)
+        return RunFolder(settings, model, tokenizer, make_optimizer(model, settings, torch.device("cpu")), kind)
+
+    return open_folder
+
+
+def counted(iter_num, best_val_loss=math.inf):
+    return {"iter_num": iter_num, "samples": 4 * iter_num, "tokens": 128 * iter_num, "best_val_loss": best_val_loss}
+
+
+# ---- going on
+
+
+def test_a_new_run_begins_at_nothing(opened):
+    folder = opened()
+    assert folder.counters == counted(0) and folder.saved_at is None and not list(folder.path.iterdir())
+
+
+def test_a_run_goes_on_from_the_last_save_with_its_weights(opened, capsys):
+    folder = opened()
+    folder.save_last(counted(7, 2.5))
+    assert folder.saved_at == 7
+    again = opened(seed=1)
+    assert again.counters == counted(7, 2.5) and again.saved_at == 7
+    torch.testing.assert_close(again.model.state_dict(), folder.model.state_dict(), rtol=0, atol=0)
+    assert f"Going on from {folder.last}, update 7\n" in capsys.readouterr().out
+
+
+def test_changed_settings_are_said_and_taken(opened, capsys):
+    opened(grad_clip=1.0).save_last(counted(7))
+    assert opened(grad_clip=0.5).counters == counted(7)
+    assert "with changed settings: grad_clip 1.0 -> 0.5\n" in capsys.readouterr().out
+
+
+def test_without_resume_a_run_begins_anew_over_the_old_one(opened):
+    folder = opened()
+    folder.log(counted(7), val_loss=2.5)
+    folder.save_last(counted(7, 2.5))
+    anew = opened(resume=False)
+    assert anew.counters == counted(0) and anew.saved_at is None and rows(anew.path) == []
+
+
+@pytest.fixture
+def other_data(data, tmp_path):
+    """The folder of other shards."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/manifest.json").write_bytes((data / "manifest.json").read_bytes() + b"\n")
+    return tmp_path / "other"
+
+
+def test_on_other_shards_a_run_goes_on_and_seeks_the_best_loss_anew(opened, other_data, capsys):
+    opened().save_last(counted(7, 2.5))
+    assert opened(data_dir=other_data).counters == counted(7)
+    assert "the best validation loss is sought anew" in capsys.readouterr().out
+
+
+def test_fine_tuning_does_not_go_on_with_other_examples(opened, other_data):
+    opened("instruct").save_last(counted(7))
+    with pytest.raises(ValueError, match="comes from other examples"):
+        opened("instruct", data_dir=other_data)
+
+
+def test_shards_that_were_moved_are_the_same_shards(opened, data, tmp_path):
+    opened().save_last(counted(7, 2.5))
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved/manifest.json").write_bytes((data / "manifest.json").read_bytes())
+    assert opened(data_dir=tmp_path / "moved").counters == counted(7, 2.5)
+
+
+def test_fine_tuning_does_not_go_on_from_another_base_model(opened):
+    opened("instruct").save_last(counted(7))
+    with pytest.raises(ValueError, match="comes from another base model"):
+        opened("instruct", seed=1)
+
+
+# ---- what was measured
+
+
+def test_rows_after_the_update_that_a_run_goes_on_from_are_dropped_and_so_is_one_cut_short(opened):
+    folder = opened()
+    for iter_num in (10, 20, 30):
+        folder.log(counted(iter_num), train_loss=3.0)
+        if iter_num == 20:
+            folder.save_last(counted(20))
+    for end in ("", '{"iter": 4', '{"iter": 4}'):
+        with open(folder.metrics, "a") as file:
+            file.write(end)
+        assert rows(opened().path) == [{"iter": i, "tokens": 128 * i, "train_loss": 3.0} for i in (10, 20)]
+
+
+def test_the_rows_of_a_run_that_saved_nothing_are_dropped(opened):
+    folder = opened()
+    folder.log(counted(10), train_loss=3.0)
+    assert rows(opened().path) == []
+
+
+def test_the_curve_is_a_picture_of_whatever_rows_there_are(opened):
+    folder = opened()
+    for row in ({"val_loss": 4.0}, {"train_loss": 3.0}, {"val_loss": 2.0, "bits_per_byte": None}):
+        folder.log(counted(10), **row)
+        folder.plot()
+        assert (folder.path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in folder.path.iterdir()) == ["loss.png", "metrics.jsonl"]
+
+
+# ---- what is kept
+
+
+def test_the_best_is_the_lowest_finite_loss_and_is_noted(opened):
+    folder, counters, kept = opened(), counted(0), []
+    for iter_num, val_loss in enumerate([3.0, math.inf, 2.0, math.nan, 2.0, 2.5, 1.0]):
+        counters = {**counters, "iter_num": iter_num}
+        folder.save_if_best(counters, val_loss)
+        content = checkpoint.load(folder.best)
+        kept.append((content["counters"]["iter_num"], content["counters"]["best_val_loss"], counters["best_val_loss"]))
+    assert kept == [(0, 3.0, 3.0)] * 2 + [(2, 2.0, 2.0)] * 4 + [(6, 1.0, 1.0)]
+    assert "optimizer" not in content and not folder.last.exists()
+
+
+def test_what_changes_nothing_of_the_result_is_not_kept(opened, data, tmp_path):
+    folder = opened()
+    folder.save_last(counted(1))
+    kept = checkpoint.load(folder.last)["settings"]
+    assert {"data_dir", "out_dir", "device", "resume", "wandb"}.isdisjoint(kept) and "learning_rate" in kept
+    assert str(tmp_path) not in json.dumps(kept)

@@ -1,0 +1,52 @@
+"""What an update promises: the gradient of one large batch, however it is divided, and a loss that weighs alike."""
+
+import pytest
+import torch
+
+from tests.support.tiny import tiny_model
+from training.update import accumulate, evaluate, targets
+
+CPU = torch.device("cpu")
+
+
+def test_masked_batches_of_any_division_give_the_gradient_of_one_large_batch():
+    model = tiny_model(block_size=16, vocab_size=50, n_embd=16)
+    x, y = torch.randint(50, (6, 16)), torch.randint(50, (6, 16))
+    mask = torch.rand(6, 16) < torch.tensor([0.1, 0.9, 0.5, 0.2, 1.0, 0.3])[:, None]
+
+    def gradient(divisions):
+        model.zero_grad()
+        batches = [(x[a:b], y[a:b], mask[a:b]) for a, b in divisions]
+        loss = accumulate(model, batches, CPU, torch.float32)
+        return loss, torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    (one_loss, one), (many_loss, many) = gradient([(0, 6)]), gradient([(0, 1), (1, 4), (4, 6)])
+    torch.testing.assert_close(one_loss, many_loss)
+    torch.testing.assert_close(one, many)
+    assert evaluate(model, [(x[:2], y[:2], mask[:2]), (x[2:], y[2:], mask[2:])], CPU, torch.float32) == pytest.approx(
+        one_loss.item(), rel=1e-5)
+
+
+def test_no_mask_counts_every_target():
+    model = tiny_model(block_size=16, vocab_size=50, n_embd=16)
+    x, y = torch.randint(50, (3, 16)), torch.randint(50, (3, 16))
+    plain, masked = (x, y, None), (x, y, torch.ones(3, 16, dtype=torch.bool))
+    assert targets(plain) == targets(masked) == 48
+    assert evaluate(model, [plain], CPU, torch.float32) == pytest.approx(evaluate(model, [masked], CPU, torch.float32))
+
+
+def test_batches_in_which_no_target_counts_have_no_loss_and_no_gradient():
+    model = tiny_model(block_size=16, vocab_size=50, n_embd=16)
+    nothing = (torch.ones(2, 16, dtype=torch.long), torch.ones(2, 16, dtype=torch.long),
+               torch.zeros(2, 16, dtype=torch.bool))
+    assert accumulate(model, [nothing], CPU, torch.float32) == evaluate(model, [nothing], CPU, torch.float32) == 0
+    assert not any(p.grad.any() for p in model.parameters())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_is_without_dropout_and_leaves_the_model_as_it_was(training):
+    model = tiny_model(block_size=16, vocab_size=50, n_embd=16, dropout=0.5).train(training)
+    batch = (torch.randint(50, (3, 16)), torch.randint(50, (3, 16)), None)
+    losses = {evaluate(model, [batch], CPU, torch.float32) for _ in range(3)}
+    assert len(losses) == 1 and model.training == training
+    assert all(p.grad is None for p in model.parameters())

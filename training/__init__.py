@@ -1,0 +1,1 @@
+"""The loop that pre-training and fine-tuning share."""

@@ -1,0 +1,34 @@
+"""
+How the learning rate rises and falls, by updates or by the clock.
+"""
+
+import math
+import time
+
+
+def learning_rate_at(iter_num, settings, share_of_time=0.0):
+    """Linear warm-up, cosine decay to min_lr, then constant.
+
+    share_of_time is how much of max_minutes has passed; where it is ahead of the updates, it sets the pace of the
+    decay.
+    """
+    if iter_num < settings.warmup_iters:
+        return settings.learning_rate * (iter_num + 1) / settings.warmup_iters
+    end = settings.lr_decay_iters or settings.max_iters
+    done = (iter_num - settings.warmup_iters) / max(1, end - settings.warmup_iters)
+    done = min(1.0, max(done, share_of_time))
+    return settings.min_lr + 0.5 * (1 + math.cos(math.pi * done)) * (settings.learning_rate - settings.min_lr)
+
+
+class Clock:
+    """The time that a run has taken, over all its interruptions; it matters only where minutes are limited."""
+
+    def __init__(self, max_minutes, counters):
+        self.max_minutes, self.earlier, self.started = max_minutes, counters.get("seconds", 0.0), time.monotonic()
+
+    def share(self, counters):
+        """The share of the minutes that has passed, 0 where they have no limit; notes the seconds in counters."""
+        if not self.max_minutes:
+            return 0.0
+        counters["seconds"] = self.earlier + time.monotonic() - self.started
+        return counters["seconds"] / 60 / self.max_minutes

@@ -1,0 +1,69 @@
+"""
+What pre-training and fine-tuning both set.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class LoopSettings:
+    """What pre-training and fine-tuning both set."""
+
+    data_dir: Path = Path("data/xcoax")
+    """Folder with the shards."""
+    out_dir: Path = Path("out/xcoax")
+    """Folder for checkpoints, metrics.jsonl and loss.png."""
+    batch_size: int = 16
+    """Sequences per forward pass; halve it (and double the accumulation) when memory runs out."""
+    gradient_accumulation_steps: int = 1
+    """Forward passes per update."""
+    max_iters: int = 1000
+    """Optimiser updates in all, never micro-steps."""
+    max_minutes: float | None = None
+    """Minutes of training at most: whatever the machine, the rate has decayed by then. Equal runs are then no longer
+    equal to the bit, because the clock decides."""
+    learning_rate: float = 3e-4
+    """Highest rate, reached after the warm-up."""
+    min_lr: float = 3e-5
+    """Rate at the end of the decay."""
+    warmup_iters: int = 100
+    """Updates over which the rate rises in a straight line."""
+    lr_decay_iters: int | None = None
+    """Update at which the cosine decay ends; by default max_iters."""
+    weight_decay: float = 0.1
+    """Decay of matrices; the norms' scales have none."""
+    beta1: float = 0.9
+    """AdamW: memory of the gradient."""
+    beta2: float = 0.95
+    """AdamW: memory of its square; shorter than the usual 0.999, as is custom for language models."""
+    grad_clip: float = 1.0
+    """Largest norm of an update's gradient; 0 switches clipping off."""
+    eval_interval: int = 250
+    """Updates between evaluations; each prints the losses and a sample."""
+    eval_iters: int = 20
+    """Validation batches per evaluation, always the same ones."""
+    save_interval: int = 250
+    """Updates between writes of last_checkpoint.pt."""
+    resume: bool = True
+    """Go on from last_checkpoint.pt in the output folder if there is one."""
+    seed: int = 1
+    """Seed of the first weights, of dropout, and of the order of the data."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    dtype: str = "auto"
+    """auto, bfloat16, float32: what the model computes in; weights stay float32."""
+    compile: bool = True
+    """Compile the model where that works (CUDA with Triton, Linux with g++); elsewhere say so and go on without."""
+    wandb: bool = False
+    """Log to Weights & Biases as well (WANDB_MODE=offline works)."""
+
+    def __post_init__(self):
+        if self.max_minutes is not None and self.max_minutes <= 0:
+            raise ValueError(f"max_minutes is {self.max_minutes}; it must be above 0")
+        for name in ("batch_size", "gradient_accumulation_steps", "max_iters", "eval_interval", "eval_iters",
+                     "save_interval"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.min_lr > self.learning_rate:
+            raise ValueError(f"min_lr {self.min_lr} is above learning_rate {self.learning_rate}; lower it too")
