@@ -76,7 +76,7 @@ def test_fine_tuning_lowers_the_loss_and_leaves_an_instruct_model_of_the_base_mo
 
 
 def test_the_first_evaluation_is_of_the_model_as_it_was_in_bits_per_byte_of_instruction(unbroken, base, data):
-    opened = checkpoint.open_model(base)
+    opened = checkpoint.open_model(base, device="cpu")
     model, tokenizer = opened.model, opened.tokenizer
     batches = [tuple(map(torch.from_numpy, batch)) for batch in examples_of(data, "val").fixed_batches(3)]
     before = rows(unbroken[0])[0]
