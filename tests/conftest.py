@@ -1,5 +1,31 @@
-"""One thread per process: the test files run side by side, and two threads on a busy core wait for each other."""
+"""
+One thread per process: the test files run side by side, and two threads on a busy core wait for each other. And what
+several files share that is made once in each of them: a base model, and instruction examples for it.
+"""
 
 import os
 
-os.environ["OMP_NUM_THREADS"] = "1"
+import pytest
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, so what needs it is imported below
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """The tokenizer of `base` and `data`."""
+    from tests.support.instruct import instruct_tokenizer
+    return instruct_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def base(tokenizer, tmp_path_factory):
+    """A base model that has learned nothing."""
+    from tests.support.instruct import save_base
+    return save_base(tmp_path_factory.mktemp("base") / "best_checkpoint.pt", tokenizer)
+
+
+@pytest.fixture(scope="module")
+def data(base, tmp_path_factory):
+    """A folder of instruction examples."""
+    from tests.support.instruct import make_examples
+    return make_examples(tmp_path_factory.mktemp("instruct"), base)

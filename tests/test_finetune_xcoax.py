@@ -11,27 +11,11 @@ import torch
 import checkpoint
 import finetune_xcoax
 from shards import read_split
-from tests.support.instruct import examples_of, instruct_tokenizer, kept, make_examples, preprocess, save_base
+from tests.support.instruct import examples_of, instruct_tokenizer, kept, preprocess, save_base
 from tests.support.runs import call, rows, wait_for_update
 from tests.support.tiny import RECORDS, TEXTS, make_shards, run, start
 from tokenizer import Tokenizer, train_tokenizer
 from training.update import evaluate
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return instruct_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def base(tokenizer, tmp_path_factory):
-    """A base model that has learned nothing."""
-    return save_base(tmp_path_factory.mktemp("base") / "best_checkpoint.pt", tokenizer)
-
-
-@pytest.fixture(scope="module")
-def data(base, tmp_path_factory):
-    return make_examples(tmp_path_factory.mktemp("instruct"), base)
 
 
 def arguments(base, data, out, *more):

@@ -13,25 +13,9 @@ from backchat.records import full_instruction
 from backchat.template import encode_instruction
 from reverse import reverse
 from shards import SPLITS, folder, read_manifest, read_split, totals
-from tests.support.instruct import BLOCK, examples_of, instruct_tokenizer, kept, make_examples, preprocess, save_base
+from tests.support.instruct import BLOCK, examples_of, kept, preprocess
 from tests.support.tiny import RECORDS, make_shards, write_lines
 from tokenizer import BOS_ID, EOS_ID
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return instruct_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def base(tokenizer, tmp_path_factory):
-    """A base model that has learned nothing."""
-    return save_base(tmp_path_factory.mktemp("base") / "best_checkpoint.pt", tokenizer)
-
-
-@pytest.fixture(scope="module")
-def data(base, tmp_path_factory):
-    return make_examples(tmp_path_factory.mktemp("instruct"), base)
 
 
 def test_an_example_is_the_template_put_together_from_ids(tokenizer):

@@ -3,26 +3,10 @@
 import pytest
 import torch
 
-from tests.support.instruct import BLOCK, examples_of, instruct_tokenizer, make_examples, save_base
+from tests.support.instruct import BLOCK, examples_of
 from tests.support.tiny import tiny_model
 from tokenizer import EOS_ID
 from training.update import evaluate
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return instruct_tokenizer()
-
-
-@pytest.fixture(scope="module")
-def base(tokenizer, tmp_path_factory):
-    """A base model that has learned nothing."""
-    return save_base(tmp_path_factory.mktemp("base") / "best_checkpoint.pt", tokenizer)
-
-
-@pytest.fixture(scope="module")
-def data(base, tmp_path_factory):
-    return make_examples(tmp_path_factory.mktemp("instruct"), base)
 
 
 def real_rows(examples, number):
