@@ -13,6 +13,8 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 from tqdm import tqdm
 
+_held = []  # until the program ends: a thread that lets go of its queue just then leaves a semaphore behind
+
 
 def _start(parent, initializer, arguments):
     """A child ends with its parent, even one killed outright; otherwise it would wait for tasks for ever."""
@@ -49,4 +51,5 @@ def children(count, initializer=None, arguments=()):
         raise OSError("a worker process was ended from outside, perhaps for want of memory. Run the same command "
                       "again, with fewer --num-workers: it goes on after the last whole chunk.") from error
     finally:
+        _held.append(executor._call_queue)
         executor.shutdown(kill_workers=True)
