@@ -91,6 +91,10 @@ class Corpus:
         A document is a list of texts: one, or the pieces of one that is longer than MAX_DOCUMENT_CHARACTERS. Raises
         ValueError on bad files, OSError where the hub breaks off.
         """
+        return ((position, list(cut(text))) for position, text in self._whole(start))
+
+    def _whole(self, start=(0, 0)):
+        """What documents() yields, with each text in one piece."""
         ended = set()  # files on a hub of which nothing is left
         for part in itertools.count(start[0]):
             if len(ended) == self.file_count or not self.on_hub and part >= self.file_count:
@@ -101,7 +105,7 @@ class Corpus:
             row = start[1] if part == start[0] else 0
             for text in self._texts(file, first + row, rows and rows - row):
                 row += 1
-                yield (part, row), list(cut(text))
+                yield (part, row), text
             if rows and row < rows:
                 ended.add(file)
 
@@ -142,8 +146,7 @@ class Corpus:
             return kept
         with tqdm(desc="reading a sample", total=self.size, unit="B", unit_scale=True, dynamic_ncols=True, leave=False,
                   delay=1) as progress:
-            for number, (_, pieces) in enumerate(self.documents()):
-                text = "".join(pieces)
+            for number, (_, text) in enumerate(self._whole()):
                 progress.update(utf8.length(text))
                 if number % stride == 0:
                     kept.append(text)
