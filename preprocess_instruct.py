@@ -28,6 +28,7 @@ from characters import utf8
 from corpus import hub
 from program import commands
 from program.settings import launch, parse, show
+from program.streams import say
 from shards import SPLITS, split_of, totals, write_manifest
 from shards.folder import add_chunk, prepare
 from tokenizer import Tokenizer
@@ -149,7 +150,7 @@ def main():
     show(settings)
     manifest = prepare_folder(settings, tokenizer)
     if manifest["chunks"]:
-        print(f"{settings.data_dir} is complete; --overwrite makes it anew.")
+        say(f"{settings.data_dir} is complete; --overwrite makes it anew.")
         return report(settings, manifest)
     counts = Counter()
     with tqdm(examples(settings, tokenizer, counts), unit=" records", desc="examples", dynamic_ncols=True) as progress:
@@ -168,20 +169,20 @@ def main():
 def report(settings, manifest):
     """Print what was read, dropped and shortened, what each split holds, and the next command."""
     for name, count in manifest["counts"].items():
-        print(f"{count:>12,} records {name}" if name != "kept" else f"{count:>12,} records kept as examples")
+        say(f"{count:>12,} records {name}" if name != "kept" else f"{count:>12,} records kept as examples")
     for split in SPLITS:
         held = totals(manifest, split)
-        print(f"{split:>6}: {held['documents']:>10,} examples {held['tokens']:>12,} tokens, {held['targets']:>11,} of "
+        say(f"{split:>6}: {held['documents']:>10,} examples {held['tokens']:>12,} tokens, {held['targets']:>11,} of "
               f"them in instructions of {held['bytes']:>11,} bytes")
     if not totals(manifest, "val")["documents"]:
-        print("No record fell to validation, and fine-tuning needs some: --overwrite with a larger --val-fraction.")
+        say("No record fell to validation, and fine-tuning needs some: --overwrite with a larger --val-fraction.")
     config, data_dir, model = [], "data/instruct", "out/xcoax/best_checkpoint.pt"
     if settings.dataset == "tales":
         config, data_dir, model = ["config/instruct_tales.toml"], "data/instruct_tales", "out/tales/best_checkpoint.pt"
     flags = {"data_dir": settings.data_dir} if settings.data_dir != Path(data_dir) else {}
     if settings.tokenizer.suffix == ".pt" and settings.tokenizer != Path(model):
         flags |= {"model_path": settings.tokenizer, "out_dir": f"{settings.tokenizer.parent}_{settings.data_dir.name}"}
-    print(f"Next:\n    {commands.train('instruct', *config, **flags)}")
+    say(f"Next:\n    {commands.train('instruct', *config, **flags)}")
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from program import commands
 from program.files import atomic_write
 from program.processes import children
 from program.settings import launch, parse, show
+from program.streams import say
 from reverse import reading_units
 from shards import SPLITS, totals, write_manifest
 from shards.folder import add_chunk, prepare
@@ -117,13 +118,13 @@ def learn_tokenizer(settings):
 
     A child does it: its memory is given back, and Ctrl-C need not wait for the trainer, which cannot be asked to stop.
     """
-    print(f"Reading a sample of {settings.dataset} for the tokenizer …", flush=True)
+    say(f"Reading a sample of {settings.dataset} for the tokenizer …")
     with children(1) as executor:
         sample = executor.submit(take_sample, settings.dataset, settings.text_column, settings.seed).result()
         if not any(text.strip() for text in sample):
             raise ValueError(f"{settings.dataset} holds no text. Name another corpus, or try --dataset tales")
         size = sum(map(utf8.length, sample)) / 1e6
-        print(f"Training a tokenizer of {settings.vocab_size:,} pieces on {size:,.1f} MB …", flush=True)
+        say(f"Training a tokenizer of {settings.vocab_size:,} pieces on {size:,.1f} MB …")
         training = executor.submit(train_tokenizer, sample, settings.vocab_size, settings.direction)
         with tqdm(desc="training the tokenizer", bar_format="{desc}: {elapsed}", leave=False) as progress:
             while not wait([training], timeout=1).done:
@@ -180,7 +181,7 @@ def make_shards(settings, corpus, manifest, tokenizer):
     manifest["complete"] = len(manifest["chunks"]) < settings.num_chunks  # the corpus ended first: no more to be had
     write_manifest(data_dir, manifest)
     if cut:
-        print(f"{cut} documents of over a million characters were cut.")
+        say(f"{cut} documents of over a million characters were cut.")
 
 
 def main():
@@ -193,15 +194,15 @@ def main():
         manifest = prepare_folder(settings, corpus)
         done = len(manifest["chunks"])
         if manifest["complete"] or done >= settings.num_chunks:
-            print(f"{settings.data_dir} is complete with {done} chunk{'s' * (done != 1)}; --overwrite makes it anew.")
+            say(f"{settings.data_dir} is complete with {done} chunk{'s' * (done != 1)}; --overwrite makes it anew.")
         else:
             tokenizer = make_tokenizer(settings, manifest, settings.data_dir / manifest["tokenizer"])
             if done:
-                print(f"Going on after chunk {done} of at most {settings.num_chunks}.")
+                say(f"Going on after chunk {done} of at most {settings.num_chunks}.")
             make_shards(settings, corpus, manifest, tokenizer)
         report(settings, manifest)
     except (KeyboardInterrupt, SystemExit) as stop:
-        print(f"\nStopped. Whole chunks are kept in {settings.data_dir}; the same command goes on after them.")
+        say(f"\nStopped. Whole chunks are kept in {settings.data_dir}; the same command goes on after them.")
         raise SystemExit(getattr(stop, "code", 130)) from None
 
 
@@ -209,15 +210,15 @@ def report(settings, manifest):
     """Print what each split holds, and the next command."""
     for split in SPLITS:
         held = totals(manifest, split)
-        print(f"{split:>6}: {held['documents']:>12,} documents {held['tokens']:>16,} tokens {held['bytes']:>16,} bytes"
+        say(f"{split:>6}: {held['documents']:>12,} documents {held['tokens']:>16,} tokens {held['bytes']:>16,} bytes"
               + (f"   {held['bytes'] / held['tokens']:.2f} bytes per token" if held["tokens"] else ""))
     if not totals(manifest, "val")["tokens"]:
-        print("No document fell to validation, and training needs some. Run the same command again, with\n"
+        say("No document fell to validation, and training needs some. Run the same command again, with\n"
               f"    --overwrite --val-fraction {min(0.5, 10 * settings.val_fraction):g}")
         return
     config = ["config/tales.toml"] if settings.dataset == "tales" else []
     data_dir = settings.data_dir if settings.data_dir != PreprocessSettings.data_dir else None
-    print(f"Next:\n    {commands.train('base', *config, data_dir=data_dir)}")
+    say(f"Next:\n    {commands.train('base', *config, data_dir=data_dir)}")
 
 
 if __name__ == "__main__":

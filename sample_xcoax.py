@@ -21,7 +21,7 @@ from program.settings import launch, parse
 from sampling.controls import Controls
 from terminal.prompt import loop
 from terminal.samples import write_samples
-from terminal.screen import note, prepare_streams
+from terminal.screen import end_with_pipe, note
 
 
 @dataclass
@@ -40,7 +40,7 @@ class SampleSettings:
 
 
 def main():
-    prepare_streams()
+    end_with_pipe()
     settings = parse(SampleSettings, __doc__)
     opened = open_model(settings.model_path, device=settings.device, dtype=settings.dtype)
     if opened.kind != "base":

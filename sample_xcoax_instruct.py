@@ -35,7 +35,7 @@ from program.settings import launch, parse
 from sampling.controls import Controls
 from terminal.prompt import loop
 from terminal.samples import draw_samples
-from terminal.screen import OUT, SEPARATOR, note, prepare_streams, show
+from terminal.screen import OUT, end_with_pipe, note, separate, show
 
 
 @dataclass
@@ -94,7 +94,7 @@ def write_instructions(opened, response, controls):
     [candidates] = weigh(model, tokenizer, [prompt], [samples.rows])
     for i, candidate in enumerate(candidates):
         if i and not OUT.is_terminal:
-            print(SEPARATOR)
+            separate()
         show([("Generated Instruction: ", False), (candidate.instruction, True)])
         times = f", {candidate.count} of {controls.num_samples} samples" if controls.num_samples > 1 else ""
         note(f"PMI {candidate.score.pmi:.2f}, {candidate.score.mean_log_prob:.2f} per token{times}")
@@ -125,7 +125,7 @@ def write_file(opened, settings):
 
 
 def main():
-    prepare_streams()
+    end_with_pipe()
     settings = parse(InstructSettings, __doc__)
     check_flags(settings)
     opened = open_model(settings.model_path, "instruct", settings.device, settings.dtype)

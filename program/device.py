@@ -7,6 +7,8 @@ import sys
 
 import torch
 
+from program.streams import say
+
 
 def pick_device(name="auto"):
     """A torch.device: "auto" takes CUDA, else Apple's MPS, else the CPU.
@@ -62,7 +64,7 @@ def compiled(model, device, wanted=True):
     else:
         missing = f"it is not tried on {device.type} under {sys.platform}"
     if missing:
-        print(f"Not compiling the model: {missing}. Training runs the same, somewhat slower.")
+        say(f"Not compiling the model: {missing}. Training runs the same, somewhat slower.")
         return model
-    print("Compiling the model: the first update takes half a minute or more.")
+    say("Compiling the model: the first update takes half a minute or more.")
     return torch.compile(model)

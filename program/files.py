@@ -1,27 +1,100 @@
-"""Files that are whole or not there: a killed program or a full disk leaves what was there before."""
+"""
+Files that are whole or not there, and folders that one run at a time writes to: a killed program or a full disk leaves
+what was there before.
+"""
 
 import contextlib
+import errno
 import os
+import re
+import secrets
+import socket
+import sys
 from pathlib import Path
+
+import filelock
+
+_PARTIAL = re.compile(r".+\.[0-9a-f]{8}\.partial")  # names under which atomic_write writes
+_ADVICE = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+                    "Make room and run the same command again: it goes on from there."),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS),
+                    "Take a place where you may write, or change the rights."),
+    errno.ENOENT: "Its folder has gone while the program ran; run the same command again.",
+}
 
 
 @contextlib.contextmanager
 def atomic_write(path, mode="wb"):
     """Open a file beside path and move it over path when all went well: what exists is complete.
 
-    A failure leaves the old file whole, removes the new one, and says which file could not be written.
+    Its name is its own, so that two writers never share one, and it is new, so that no link is followed. A failure
+    leaves the old file whole, removes the new one, and raises OSError that says which file could not be written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".partial")
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with open(beside, mode, **({} if "b" in mode else {"encoding": "utf-8"})) as file:
+        with open(beside, mode.replace("w", "x"), **({} if "b" in mode else {"encoding": "utf-8"})) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+        _sync_folder(path.parent)
     except OSError as error:
         raise OSError(f"could not write {path} ({error.strerror or error}); what it held before is untouched. "
-                      "Make room and run the same command again: it goes on from there.") from error
+                      + _ADVICE.get(error.errno, "")) from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _sync_folder(folder):
+    """Have the disk keep the new name, too; Windows does so by itself and opens no folder."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def locked_folder(folder):
+    """Keep every other run from writing to a folder, which is made if it is not there.
+
+    The lock ends with the process, however that ends. Removes what killed writers have left. Raises OSError naming the
+    run that is at work there.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _held(folder / ".lock", folder):
+        for path in folder.iterdir():
+            if _PARTIAL.fullmatch(path.name):
+                path.unlink()
+        yield
+
+
+def locked_file(path):
+    """Keep every other run from writing to a file; otherwise like locked_folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return _held(path.with_name(f".{path.name}.lock"), path)
+
+
+@contextlib.contextmanager
+def _held(lock_path, what):
+    def sign(descriptor):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}: {' '.join(sys.argv)}".encode())
+
+    lock = filelock.FileLock(lock_path, blocking=False, on_acquired=sign)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        holder = lock_path.read_text(encoding="utf-8", errors="replace")[:300]
+        raise OSError(f"{what} is being written by another run ({holder or 'which has just begun'}). Wait until it has "
+                      "ended, or name another place.") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import tyro
 
+from program.streams import prepare_streams, say, visible
+
 CONFIG = Path(__file__).parent.parent / "config"
 
 
@@ -34,8 +36,17 @@ def _flags(path):
 def parse(settings_class, description, args=None, default_file=None):
     """Read settings from the command line, whose first argument may name a file from config/.
 
-    default_file, a name in config/, is read when none is named. Exits with a message on anything unknown.
+    default_file, a name in config/, is read when none is named. What follows from other settings is left to a method
+    derive() of the settings: it is called once, after the last of them is known. Exits with a message on anything
+    unknown.
     """
+    settings = _parse(settings_class, description, args, default_file)
+    if hasattr(settings, "derive"):
+        settings.derive()
+    return settings
+
+
+def _parse(settings_class, description, args, default_file):
     args = list(sys.argv[1:] if args is None else args)
     file = default_file and CONFIG / default_file
     if args and (args[0].endswith(".toml") or Path(f"{args[0]}.toml").is_file()):
@@ -51,17 +62,18 @@ def parse(settings_class, description, args=None, default_file=None):
 def show(settings, **derived):
     """Print the final settings once, and what follows from them."""
     for name, value in {**vars(settings), **derived}.items():
-        print(f"    {name:<28} {value:,}" if type(value) is int else f"    {name:<28} {value}")
+        say(f"    {name:<28} {value:,}" if type(value) is int else f"    {name:<28} {value}")
 
 
 def launch(main):
     """Call main, as every script does when it is run; what the user can mend ends the program with its message alone,
     anything else with a traceback."""
+    prepare_streams()
     try:
         main()
     except (ValueError, OSError, MemoryError, FloatingPointError) as error:
         if os.environ.get("TRACEBACK"):
             raise
-        raise SystemExit(f"Error: {error}") from None
+        raise SystemExit(visible(f"Error: {error}")) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None

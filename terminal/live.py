@@ -9,7 +9,8 @@ from prompt_toolkit.utils import get_cwidth
 from rich.live import Live
 from rich.text import Text
 
-from terminal.screen import OUT, visible
+from program.streams import visible
+from terminal.screen import OUT
 
 MOST_ROWS = 8         # of the text
 NEAREST = 300         # characters of a long given part: the rest would not be seen

@@ -16,7 +16,7 @@ from prompt_toolkit import PromptSession
 from prompt_toolkit.output import create_output
 
 from sampling.controls import KNOBS, help_of
-from terminal.screen import ERR, SEPARATOR, note
+from terminal.screen import ERR, note, separate
 
 # What may stand before "=": the field that it sets; as flags say it, and as commands do.
 FIELDS = {name: name for name in KNOBS} | {k.command: name for name, k in KNOBS.items()}
@@ -85,7 +85,7 @@ def loop(label, answer, controls, purpose):
                      f"line {number} is blank: skipped")
             else:
                 if answers and not terminal:
-                    print(SEPARATOR)
+                    separate()
                 answers += 1
                 if not answer(line, controls) and not terminal:
                     raise KeyboardInterrupt

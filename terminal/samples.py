@@ -10,7 +10,7 @@ import torch
 
 from sampling import generate_batch
 from terminal.live import Growing
-from terminal.screen import OUT, SEPARATOR, note, show
+from terminal.screen import OUT, note, separate, show
 
 
 @dataclass
@@ -65,7 +65,7 @@ def write_samples(model, idx, controls, stop_ids, parts, whole="the beginning wa
         if OUT.is_terminal and controls.num_samples > 1:
             note(f"{i + 1} of {controls.num_samples}")
         elif i:
-            print(SEPARATOR)
+            separate()
         show(parts(row))
     note(samples.summary(whole))
     return not samples.stopped

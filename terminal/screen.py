@@ -11,29 +11,16 @@ import sys
 from rich.console import Console
 from rich.text import Text
 
+from program.streams import visible
+
 SEPARATOR = "---"  # between two texts on a pipe
 
 # By themselves they would take a pipe for a terminal where FORCE_COLOR is set.
 OUT, ERR = (Console(stderr=stream is sys.stderr, force_terminal=stream.isatty()) for stream in (sys.stdout, sys.stderr))
 
-# Controls could move the cursor or worse, bidirectional overrides show words in another order. Newline and tab stay.
-_VISIBLE = {c: chr(0x2400 + c) for c in range(32) if c not in (9, 10)} | {127: "\u2421"}
-_VISIBLE |= {c: f"\\x{c:02x}" for c in range(0x80, 0xA0)}
-_VISIBLE |= {c: f"\\u{c:04x}" for c in (*range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000))}
 
-
-def visible(text):
-    """Text that is safe to print to a terminal: control characters appear as pictures or escapes.
-
-    >>> visible("red\\x1b[31m")
-    'red␛[31m'
-    """
-    return text.translate(_VISIBLE)
-
-
-def prepare_streams():
-    """Let every string be printed: UTF-8 on a pipe, escapes for the rest; and let `| head` end the program quietly."""
-    sys.stdout.reconfigure(encoding=None if sys.stdout.isatty() else "utf-8", errors="backslashreplace")
+def end_with_pipe():
+    """Let `| head` end the program quietly."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
@@ -53,3 +40,8 @@ def show(parts):
         OUT.print(Text.assemble(*((visible(s), "bold" if given else "") for s, given in parts)), overflow="fold")
     else:
         print("".join(s for s, _ in parts), flush=True)
+
+
+def separate():
+    """Print what stands between two texts on a pipe."""
+    print(SEPARATOR, flush=True)

@@ -168,7 +168,25 @@ def test_the_table_in_contributing_is_this_one():
     assert shown == MAY_IMPORT
 
 
+# What prints: the messages, the texts of the samplers, and a program whose output is a corpus.
+PRINTS = {"program/streams.py", "terminal/screen.py", "corpus/tales/__main__.py"}
+
+
+def printing(tree):
+    """The files that write to a standard stream by themselves."""
+    written = re.compile(r"\b(print|tqdm\.write|(stdout|stderr)(\.buffer)?\.write)\(")
+    return {path for path, source in tree.items() if written.search(source)}
+
+
+def test_whatever_reaches_a_person_is_printed_where_it_is_made_visible():
+    assert {path for path in printing(PROJECT) if top_of(module_of(path)) != "bench"} == PRINTS
+
+
 # ---- the checks can fail
+
+
+def test_a_file_that_prints_by_itself_is_found():
+    assert printing({"a.py": "pprint(1)", "b.py": "print(1)", "c.py": "sys.stderr.write('x')"}) == {"b.py", "c.py"}
 
 
 SMALL = {"reverse.py": "import re\nfrom characters import classes", "characters/__init__.py": "",

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from program import commands
 from program.device import autocast, compiled, pick_device, pick_dtype
+from program.streams import say
 from training.optimizers import make_optimizer
 from training.run_folder import RunFolder
 from training.schedule import Clock, learning_rate_at
@@ -85,17 +86,17 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
                 folder.log(counters, train_loss=train_loss, learning_rate=rate, grad_norm=norm.item(),
                            tokens_per_second=round(speed), teraflops=round(speed * model.flops_per_token() / 1e12, 3))
     folder.close()
-    print(how_it_ended(settings, folder, counters, stop.received))
+    say(how_it_ended(settings, folder, counters, stop.received))
     return counters
 
 
 def nothing_is_left(settings, counters):
     """Whether an earlier run has done all there is to do; says so."""
     if counters["iter_num"] >= settings.max_iters:
-        print(f"This run has had its {settings.max_iters:,} updates. Raise --max-iters to go on.")
+        say(f"This run has had its {settings.max_iters:,} updates. Raise --max-iters to go on.")
         return True
     if settings.max_minutes and counters.get("seconds", 0) >= 60 * settings.max_minutes:
-        print(f"This run has had its {settings.max_minutes:g} minutes. Raise --max-minutes to go on.")
+        say(f"This run has had its {settings.max_minutes:g} minutes. Raise --max-minutes to go on.")
         return True
     return False
 
@@ -106,7 +107,7 @@ def report(folder, counters, val_loss, tokens_per_byte, sample):
     folder.log(counters, val_loss=val_loss, bits_per_byte=bits_per_byte)
     folder.save_if_best(counters, val_loss)
     bits = f", {bits_per_byte:.4f} bits per byte" if bits_per_byte else ""
-    tqdm.write(f"\nupdate {counters['iter_num']:,}: validation loss {val_loss:.4f}{bits}\n{sample()}\n")
+    say(f"\nupdate {counters['iter_num']:,}: validation loss {val_loss:.4f}{bits}\n{sample()}\n")
     folder.plot()
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import checkpoint
 from program.files import atomic_write
+from program.streams import say
 
 NOT_KEPT = ("data_dir", "out_dir", "model_path", "resume", "device", "wandb")  # paths, and what may differ in each part
 
@@ -57,10 +58,10 @@ class RunFolder:
         self.saved_at = self.counters["iter_num"]
         changed = [f"{name} {old[name]} -> {value}" for name, value in self.settings.items()
                    if name in old and old[name] != value]
-        print(f"Going on from {self.last}, update {self.saved_at:,}"
+        say(f"Going on from {self.last}, update {self.saved_at:,}"
               + (f", with changed settings: {', '.join(changed)}" if changed else ""))
         if old.get("data") != self.settings["data"]:
-            print("The shards are not what they were, so the best validation loss is sought anew.")
+            say("The shards are not what they were, so the best validation loss is sought anew.")
             self.counters["best_val_loss"] = math.inf
 
     def log(self, counters, **row):

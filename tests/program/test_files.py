@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from program.files import atomic_write
+from program.files import atomic_write, locked_file, locked_folder
 from tests.support.tiny import ROOT
 
 
@@ -67,6 +67,61 @@ def test_a_writer_killed_in_mid_write_leaves_the_old_file_whole(tmp_path):
     program.kill()
     program.communicate(timeout=60)
     assert path.read_bytes() == b"old"
-    with atomic_write(path) as file:  # and what it left behind is in nobody's way
+    (tmp_path / "mine.partial").write_text("of somebody else")
+    with locked_folder(tmp_path), atomic_write(path) as file:  # and the next run removes what it left behind
         file.write(b"new")
-    assert path.read_bytes() == b"new" and [p.name for p in tmp_path.iterdir()] == ["train.bin"]
+    assert path.read_bytes() == b"new"
+    assert {p.name for p in tmp_path.iterdir()} == {"train.bin", ".lock", "mine.partial"}
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path):
+    with atomic_write(tmp_path / "file") as one, atomic_write(tmp_path / "file") as other:
+        one.write(b"one")
+        other.write(b"the other")
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {"file": b"one"}  # the last that ended
+
+
+def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setattr("secrets.token_hex", lambda n: "0" * 2 * n)
+    (tmp_path / "victim").write_bytes(b"of somebody else")
+    (tmp_path / "file.00000000.partial").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError), atomic_write(tmp_path / "file") as file:
+        file.write(b"new")
+    assert (tmp_path / "victim").read_bytes() == b"of somebody else" and not (tmp_path / "file").exists()
+
+
+def test_a_place_where_nobody_may_write_is_not_called_full(tmp_path):
+    (tmp_path / "file").mkdir()
+    refused = pytest.raises(OSError, match="could not write .*directory")
+    with refused as found, atomic_write(tmp_path / "file") as file:
+        file.write(b"new")
+    assert "Make room" not in str(found.value) and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+# ---- one run at a time
+
+RIVAL = """
+import sys
+from program.files import locked_file, locked_folder
+with globals()[sys.argv[1]](sys.argv[2]):
+    print("mine", flush=True)
+    input()
+"""
+
+
+@pytest.mark.parametrize("lock", [locked_folder, locked_file])
+def test_a_second_run_is_refused_and_told_by_whom_until_the_first_has_ended(tmp_path, lock):
+    path = tmp_path / "new" / "place"
+    rival = python(RIVAL, lock.__name__, path)
+    assert rival.stdout.readline() == "mine\n"
+    with pytest.raises(OSError, match=f"{path} is being written by another run .process {rival.pid} on .*{path}"):
+        lock(path).__enter__()
+    rival.kill()  # the kernel frees what it held
+    rival.communicate(timeout=60)
+    with lock(path):
+        pass
+
+
+def test_different_files_of_one_folder_are_written_side_by_side(tmp_path):
+    with locked_file(tmp_path / "a"), locked_file(tmp_path / "b"):
+        pass

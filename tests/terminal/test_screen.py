@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from prompt_toolkit.utils import get_cwidth
 from rich.console import Console
 
+from program.streams import visible
 from terminal import screen
-from terminal.screen import note, show, visible
+from terminal.screen import note, show
 from tests.support.terminal import plain
 from tests.support.texts import fewer
 

@@ -1,0 +1,35 @@
+"""
+What the program says to a person: every message goes through visible(), because file names, fields and texts may come
+from strangers.
+"""
+
+import sys
+
+from tqdm import tqdm
+
+# Controls could move the cursor or worse, bidirectional overrides show words in another order. Newline and tab stay.
+_VISIBLE = {c: chr(0x2400 + c) for c in range(32) if c not in (9, 10)} | {127: "\u2421"}
+_VISIBLE |= {c: f"\\x{c:02x}" for c in range(0x80, 0xA0)}
+_VISIBLE |= {c: f"\\u{c:04x}" for c in (*range(0x2028, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000))}
+
+
+def visible(text):
+    """Text that is safe to print to a terminal: control characters appear as pictures or escapes.
+
+    >>> visible("red\\x1b[31m")
+    'red␛[31m'
+    """
+    return text.translate(_VISIBLE)
+
+
+def prepare_streams():
+    """Let every string be printed: UTF-8 on a pipe, and escapes for what an old terminal does not know."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+
+
+def say(message=""):
+    """Print a message on standard output, above the bars of progress if there are any."""
+    tqdm.write(visible(message), file=sys.stdout)
+    sys.stdout.flush()
