@@ -81,10 +81,10 @@ def read_examples(settings, model, tokenizer):
     if manifest["tokenizer_sha256"] != tokenizer.sha256.hex():
         raise ValueError(f"{model_path} has a tokenizer of {tokenizer.vocab_size:,} pieces, the examples in "
                          f"{data_dir} were made with another one, of {manifest['vocab_size']:,}. {anew}")
-    budget, sets = settings.batch_size * model.config.block_size, []
+    sets = []
     for split in ("train", "val"):
         examples = Examples(read_split(data_dir, split, tokenizer.sha256, partial(commands.preprocess, "instruct")),
-                            budget, settings.response_dropout, settings.seed)
+                            model.config.block_size, settings.response_dropout, settings.seed)
         if not len(examples):
             purpose, share = ("train on", 0.02) if split == "train" else ("validate with", 0.2)
             raise ValueError(f"{data_dir} has no example to {purpose}. Use more records, or another share:\n"
@@ -121,20 +121,22 @@ def main():
     model, tokenizer = opened.model, opened.tokenizer
     train_examples, val_examples, tokens_per_byte = read_examples(settings, model, tokenizer)
 
-    steps = settings.gradient_accumulation_steps
+    block_size, batch_size = model.config.block_size, settings.batch_size
+    update_blocks, budget = batch_size * settings.gradient_accumulation_steps, batch_size * block_size
 
     def tensors(batch):
         return tuple(map(torch.from_numpy, batch))
 
     def batches(counters, rank, ranks):
-        first = counters["iter_num"] * steps
-        return [tensors(train_examples.batch(first + micro_step)) for micro_step in range(rank, steps, ranks)]
+        found = train_examples.batches(counters["samples"], update_blocks, counters["first_batch_size"], budget)
+        return [tensors(batch) for batch in found[rank::ranks]]
 
-    show(settings, parameters=model.num_params(), block_size=model.config.block_size,
-         tokens_per_update=train_examples.budget * steps, training_examples=len(train_examples),
-         validation_examples=len(val_examples), padding=f"{train_examples.padding():.1%} of the tokens",
-         passes_over_examples=round(settings.max_iters * steps / train_examples.batches_per_epoch, 2))
-    val_batches = [tensors(batch) for batch in val_examples.fixed_batches(settings.eval_iters)]
+    epochs = settings.max_iters * update_blocks / train_examples.blocks_per_epoch(batch_size)
+    show(settings, parameters=model.num_params(), block_size=block_size,
+         tokens_per_update=update_blocks * block_size, training_examples=len(train_examples),
+         validation_examples=len(val_examples), padding=f"{train_examples.padding(batch_size):.1%} of the tokens",
+         passes_over_examples=round(epochs, 2))
+    val_batches = [tensors(batch) for batch in val_examples.fixed_batches(settings.eval_tokens, budget)]
     train(settings, model, tokenizer, batches, val_batches,
           fixed_sample(model, tokenizer, val_examples), kind="instruct", tokens_per_byte=tokens_per_byte)
 

@@ -83,7 +83,7 @@ def main():
          tokens_in_corpus=totals(manifest, "train")["tokens"],
          passes_over_corpus=round(update_tokens * settings.max_iters / (len(train_windows) * settings.block_size), 2))
     train(settings, model, tokenizer, batches,
-          [tensors(pair) for pair in val_windows.fixed_batches(settings.eval_iters, settings.batch_size)],
+          [tensors(pair) for pair in val_windows.fixed_batches(settings.eval_tokens, settings.batch_size)],
           fixed_sample(model, tokenizer, val_windows), tokens_per_byte=val["tokens"] / val["bytes"])
 
 

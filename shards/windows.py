@@ -43,9 +43,10 @@ class Windows:
         rows = np.stack(rows)
         return rows[:, :-1], rows[:, 1:]
 
-    def fixed_batches(self, batches, batch_size):
-        """Up to `batches` batches of windows spread evenly over the split, the same ones at every call."""
-        count = min(len(self), batches * batch_size)
+    def fixed_batches(self, tokens, batch_size):
+        """Batches of windows spread evenly over the split, up to `tokens` tokens in all but one window at least: the
+        same windows at every call and for every batch size."""
+        count = min(len(self), max(1, tokens // self.block_size))
         chosen = [i * len(self) // count for i in range(count)]
         for first in range(0, count, batch_size):
             rows = np.stack([self.window(i) for i in chosen[first:first + batch_size]])

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import os
 import random
 import resource
 import signal
@@ -15,6 +16,7 @@ import train_xcoax
 from shards import Windows, read_split
 from tests.support.processes import wait_until
 from tests.support.runs import call, rows, wait_for_update
+from tests.support.terminal import Terminal
 from tests.support.tiny import SHAPE, TEXTS, make_shards, run, start
 from tokenizer import Tokenizer
 from training.update import evaluate
@@ -39,8 +41,8 @@ def unbroken(data, tmp_path_factory):
 
 
 def arguments(data, out, *more):
-    return ["--data-dir", data, "--out-dir", out, *SHAPE, "--max-iters", "60", "--eval-interval", "20", "--eval-iters",
-            "2", "--save-interval", "7", "--dropout", "0.1", "--gradient-accumulation-steps", "2", *more]
+    return ["--data-dir", data, "--out-dir", out, *SHAPE, "--max-iters", "60", "--eval-interval", "20", "--eval-tokens",
+            "256", "--save-interval", "7", "--dropout", "0.1", "--gradient-accumulation-steps", "2", *more]
 
 
 # ---- the batches of an update
@@ -103,7 +105,7 @@ def test_the_best_checkpoint_alone_gives_the_validation_loss_again(unbroken, dat
     content = checkpoint.load(unbroken / "best_checkpoint.pt", kind="base")
     opened = checkpoint.open_model(unbroken / "best_checkpoint.pt", "base", device="cpu")
     windows = Windows(read_split(data, "val", opened.tokenizer.sha256), opened.model.config.block_size)
-    batches = [(*map(torch.from_numpy, pair), None) for pair in windows.fixed_batches(2, 4)]
+    batches = [(*map(torch.from_numpy, pair), None) for pair in windows.fixed_batches(256, 4)]
     best = min(row["val_loss"] for row in rows(unbroken) if "val_loss" in row)
     assert evaluate(opened.model, batches, CPU, torch.float32) == pytest.approx(best, rel=1e-4)
     assert content["counters"]["best_val_loss"] == best and "optimizer" not in content
@@ -111,8 +113,8 @@ def test_the_best_checkpoint_alone_gives_the_validation_loss_again(unbroken, dat
 
 def test_a_run_leaves_a_curve_and_nothing_half_written(unbroken):
     assert (unbroken / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(path.name for path in unbroken.iterdir()) == ["best_checkpoint.pt", "last_checkpoint.pt", "loss.png",
-                                                                "metrics.jsonl"]
+    assert sorted(path.name for path in unbroken.iterdir()) == [
+        ".lock", "best_checkpoint.pt", "last_checkpoint.pt", "loss.png", "metrics.jsonl"]
 
 
 def test_every_evaluation_prints_a_sample_that_ends_as_a_text_of_the_corpus_ends(data, tmp_path):
@@ -161,15 +163,14 @@ def test_a_run_killed_three_times_equals_an_unbroken_one_bit_for_bit(unbroken, d
     assert losses == [(row["iter"], row["val_loss"]) for row in rows(unbroken) if "val_loss" in row]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_finishes_the_update_saves_and_says_how_to_go_on(unbroken, data, tmp_path, number):
-    process = start("train_xcoax.py", *arguments(data, tmp_path))
-    wait_for_update(process, tmp_path, 10)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0 and "The same command goes on from there" in out, err
+def test_a_closed_terminal_finishes_the_update_and_saves(unbroken, data, tmp_path):
+    terminal = Terminal("train_xcoax.py", *arguments(data, tmp_path))
+    terminal.wait("update 20: validation loss")
+    os.close(terminal.fd)
+    _, status = os.waitpid(terminal.pid, 0)
+    assert status == 0
     stopped_at = checkpoint.load(tmp_path / "last_checkpoint.pt")["counters"]["iter_num"]
-    assert 10 <= stopped_at < 60 and f"after update {stopped_at}," in out
+    assert 20 <= stopped_at < 60
     assert run("train_xcoax.py", *arguments(data, tmp_path))[0] == 0
     assert (tmp_path / "last_checkpoint.pt").read_bytes() == (unbroken / "last_checkpoint.pt").read_bytes()
 
@@ -235,10 +236,10 @@ def test_shards_of_another_tokenizer_are_refused(tmp_path):
 
 def test_another_shape_over_an_old_run_is_refused_with_the_ways_out(unbroken, data):
     status, _, err = run("train_xcoax.py", *arguments(data, unbroken, "--n-layer", "3"))
-    assert status == 1 and "n_layer 2 (now 3)" in err and "--no-resume" in err and "--out-dir" in err
+    assert status == 1 and "n_layer 2 (now 3)" in err and "--out-dir" in err
 
 
-def test_no_resume_starts_anew(unbroken, data, tmp_path):
+def test_overwriting_starts_anew(unbroken, data, tmp_path):
     (tmp_path / "last_checkpoint.pt").write_bytes((unbroken / "last_checkpoint.pt").read_bytes())
-    assert run("train_xcoax.py", *arguments(data, tmp_path, "--no-resume", "--max-iters", "1"))[0] == 0
+    call(train_xcoax, *arguments(data, tmp_path, "--overwrite", "--max-iters", "1"))
     assert checkpoint.load(tmp_path / "last_checkpoint.pt")["counters"]["iter_num"] == 1

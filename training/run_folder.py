@@ -7,6 +7,7 @@ The folder of one run: what was measured, the best and the last checkpoint, and 
     last_checkpoint.pt   the newest state: all that resuming needs
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -14,58 +15,97 @@ from dataclasses import asdict
 from pathlib import Path
 
 import checkpoint
+from program.device import pick_device, pick_dtype
 from program.files import atomic_write
-from program.streams import say
+from program.streams import say, visible
 
-NOT_KEPT = ("data_dir", "out_dir", "model_path", "resume", "device", "wandb")  # paths, and what may differ in each part
+NOT_KEPT = ("data_dir", "out_dir", "model_path", "overwrite", "device", "wandb")  # paths, and what each part may change
+ANEW = {"data": "The shards are not what they were", "eval_tokens": "Another part of the validation split is read"}
 
 
 class RunFolder:
-    """Opens settings.out_dir for a run, and loads model and optimiser from last_checkpoint.pt if it is to go on.
+    """Opens settings.out_dir, which the caller has locked, for a run; loads model and optimiser from
+    last_checkpoint.pt if it is to go on.
 
-    counters says where the run is: "iter_num" updates, "samples" sequences and "tokens" so far, "best_val_loss";
-    saved_at is the update in last_checkpoint.pt, None if there is none. Raises ValueError where the folder holds
-    another run.
+    counters says where the run is: "iter_num" updates, "samples" sequences and "tokens" so far, "best_val_loss",
+    "loss_sum" and "loss_count" of the updates that the next row of metrics is the mean of, and the "first_batch_size";
+    saved_at is the update in last_checkpoint.pt, None if there is none. settings are those that the checkpoints keep.
+    Raises ValueError where the folder holds another run, or a finished one that is not to be thrown away.
     """
 
     def __init__(self, settings, model, tokenizer, optimizer, kind):
         self.path = Path(settings.out_dir)
         self.path.mkdir(parents=True, exist_ok=True)
-        self.best, self.last, self.metrics = (self.path / name for name in (
-            "best_checkpoint.pt", "last_checkpoint.pt", "metrics.jsonl"))
+        self.best, self.last, self.metrics, self.picture = (self.path / name for name in (
+            "best_checkpoint.pt", "last_checkpoint.pt", "metrics.jsonl", "loss.png"))
+        goes_on = self.last.exists() and not settings.overwrite
+        if self.best.exists() and not goes_on and not settings.overwrite:
+            raise ValueError(f"{self.path} holds a finished run: {self.best.name}, and no {self.last.name} to go on "
+                             "from. Choose another --out-dir, or throw that run away with --overwrite.")
         self.model, self.tokenizer, self.optimizer, self.kind = model, tokenizer, optimizer, kind
         self.settings = {name: value for name, value in asdict(settings).items() if name not in NOT_KEPT}
+        self.settings["dtype"] = _name(pick_dtype(settings.dtype, pick_device(settings.device)))
         self.settings["data"] = _digest((Path(settings.data_dir) / "manifest.json").read_bytes())  # wherever it lies
         if kind == "instruct":
             self.settings["base"] = _digest(model.wte.weight.detach().cpu().numpy().tobytes())
-        self.counters = {"iter_num": 0, "samples": 0, "tokens": 0, "best_val_loss": math.inf}
+        self.counters = {"iter_num": 0, "samples": 0, "tokens": 0, "best_val_loss": math.inf, "loss_sum": 0.0,
+                         "loss_count": 0, "first_batch_size": settings.batch_size}
         self.saved_at = None
-        if settings.resume and self.last.exists():
-            self._go_on()
-        _trim(self.metrics, -1 if self.saved_at is None else self.saved_at)
-        self.tracker = None
-        if settings.wandb:
-            import wandb
-            self.tracker = wandb.init(project="backward-gpt", name=self.path.name, config=self.settings,
-                                      dir=str(self.path))
+        if goes_on:
+            self._go_on(keep_dtype=settings.dtype == "auto")
+        # The last checkpoint goes first: what is left of a run that is thrown away must not be gone on with.
+        self.thrown_away = [self.last, self.best, self.metrics, self.picture] if settings.overwrite else []
+        if not settings.overwrite:
+            _trim(self.metrics, -1 if self.saved_at is None else self.saved_at)
+        self.wandb, self.tracker = settings.wandb, None
 
-    def _go_on(self):
+    def _go_on(self, keep_dtype):
         same = {}
         if self.kind == "instruct":
             same = {"base": (self.settings["base"], "another base model"),
                     "data": (self.settings["data"], "other examples")}
-        self.counters, old = checkpoint.resume(self.last, self.model, self.tokenizer, self.optimizer, self.kind, same)
+        counters, old = checkpoint.resume(self.last, self.model, self.tokenizer, self.optimizer, self.kind, same)
+        begun_with = old.get("batch_size", self.counters["first_batch_size"])  # as far as an older checkpoint tells
+        self.counters |= {"first_batch_size": begun_with, **counters}
         self.saved_at = self.counters["iter_num"]
+        chosen = self.settings["dtype"]
+        if keep_dtype and old.get("dtype") in ("bfloat16", "float32"):
+            self.settings["dtype"] = old["dtype"]
         changed = [f"{name} {old[name]} -> {value}" for name, value in self.settings.items()
                    if name in old and old[name] != value]
         say(f"Going on from {self.last}, update {self.saved_at:,}"
               + (f", with changed settings: {', '.join(changed)}" if changed else ""))
-        if old.get("data") != self.settings["data"]:
-            say("The shards are not what they were, so the best validation loss is sought anew.")
-            self.counters["best_val_loss"] = math.inf
+        if self.settings["dtype"] != chosen:
+            say(f"It computes in {old['dtype']}, as before; a run that began on this device would take {chosen}. "
+                f"Change it with --dtype {chosen}.")
+        for name, what in ANEW.items():
+            if old.get(name) != self.settings[name]:
+                say(f"{what}, so the best validation loss is sought anew.")
+                self.counters["best_val_loss"] = math.inf
+
+    @contextlib.contextmanager
+    def tracked(self):
+        """Log to an experiment tracker as well, if that is wanted; it hears of an error that ends the run."""
+        if not self.wandb:
+            yield
+            return
+        try:
+            import wandb
+        except ImportError as error:
+            raise ValueError(f"--wandb needs a package that cannot be imported ({error}):\n    pip install wandb"
+                             ) from error
+        self.tracker = wandb.init(project="backward-gpt", name=self.path.name, config=self.settings, dir=str(self.path))
+        status = 1
+        try:
+            yield
+            status = 0
+        finally:
+            self.tracker.finish(exit_code=status)
 
     def log(self, counters, **row):
-        """Add a row to metrics.jsonl."""
+        """Add a row to metrics.jsonl: the first thing that a run writes, after its first evaluation."""
+        while self.thrown_away:
+            self.thrown_away.pop(0).unlink(missing_ok=True)
         row = {"iter": counters["iter_num"], "tokens": counters["tokens"], **row}
         with open(self.metrics, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
@@ -85,26 +125,38 @@ class RunFolder:
 
     def plot(self):
         """Draw metrics.jsonl as loss.png."""
-        plot_losses(self.metrics, self.path / "loss.png", str(self.path))
-
-    def close(self):
-        """End the log of an experiment tracker."""
-        if self.tracker:
-            self.tracker.finish()
+        plot_losses(self.metrics, self.picture, str(self.path))
 
 
 def _digest(content):
     return hashlib.sha256(content).hexdigest()[:16]
 
 
+def _name(dtype):
+    return str(dtype).removeprefix("torch.")
+
+
+def _rows(path):
+    """Pairs (line, row) of a metrics.jsonl; the row is None where the line is none, such as one cut short by a kill."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            row = json.loads(line)
+            whole = line.endswith("\n") and isinstance(row["iter"], int) and isinstance(row["tokens"], int)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            whole = False
+        yield line, row if whole else None
+
+
 def _trim(path, iter_num):
     """Drop rows written after the update that a run resumes from; a last line cut short by a kill goes, too."""
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith("}\n") and json.loads(line)["iter"] <= iter_num]
+    rows = list(_rows(path))
+    damaged = sum(row is None for _, row in rows[:-1])
+    if damaged:
+        say(f"{path} has {damaged:,} damaged {'row' if damaged == 1 else 'rows'}, dropped.")
     with atomic_write(path, "w") as file:
-        file.writelines(kept)
+        file.writelines(line for line, row in rows if row is not None and row["iter"] <= iter_num)
 
 
 def plot_losses(metrics, picture, title):
@@ -113,15 +165,18 @@ def plot_losses(metrics, picture, title):
     matplotlib.use("Agg")  # no window, and none is needed on a server
     from matplotlib import pyplot
 
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    rows = [row for _, row in _rows(metrics) if row is not None]
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    for name, style in (("train_loss", {"alpha": 0.5}), ("val_loss", {"marker": "o", "markersize": 3})):
-        points = [(row["tokens"], row[name]) for row in rows if row.get(name) is not None]
-        if points:
-            axes.plot(*zip(*points), label=name.replace("_", " "), **style)
-    axes.set(xlabel="tokens trained on", ylabel="loss (nats per token)", title=title)
-    axes.legend()
-    axes.grid(alpha=0.3)
-    with atomic_write(picture) as file:
-        figure.savefig(file, format="png", dpi=110)
-    pyplot.close(figure)
+    try:
+        for name, style in (("train_loss", {"alpha": 0.5}), ("val_loss", {"marker": "o", "markersize": 3})):
+            points = [(row["tokens"], row[name]) for row in rows if row.get(name) is not None]
+            if points:
+                axes.plot(*zip(*points), label=name.replace("_", " "), **style)
+        axes.set(xlabel="tokens trained on", ylabel="loss (nats per token)")
+        axes.set_title(visible(title), parse_math=False)  # a folder's name is no formula
+        axes.legend()
+        axes.grid(alpha=0.3)
+        with atomic_write(picture) as file:
+            figure.savefig(file, format="png", dpi=110)
+    finally:
+        pyplot.close(figure)

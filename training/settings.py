@@ -41,18 +41,18 @@ class LoopSettings:
     """Largest norm of an update's gradient; 0 switches clipping off."""
     eval_interval: int = 250
     """Updates between evaluations; each prints the losses and a sample."""
-    eval_iters: int = 20
-    """Validation batches per evaluation, always the same ones."""
+    eval_tokens: int = 327_680
+    """Validation tokens per evaluation, always the same ones, whatever the batch size."""
     save_interval: int = 250
     """Updates between writes of last_checkpoint.pt."""
-    resume: bool = True
-    """Go on from last_checkpoint.pt in the output folder if there is one."""
+    overwrite: bool = False
+    """Throw away the run that the output folder holds and start anew; otherwise it goes on from last_checkpoint.pt."""
     seed: int = 1
     """Seed of the first weights, of dropout, and of the order of the data."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: str = "auto"
-    """auto, bfloat16, float32: what the model computes in; weights stay float32."""
+    """auto, bfloat16, float32: what the model computes in; weights stay float32. A run keeps what auto took first."""
     compile: bool = True
     """Compile the model where that works (CUDA with Triton, Linux with g++); elsewhere say so and go on without."""
     wandb: bool = False
@@ -61,7 +61,7 @@ class LoopSettings:
     def __post_init__(self):
         if self.max_minutes is not None and self.max_minutes <= 0:
             raise ValueError(f"max_minutes is {self.max_minutes}; it must be above 0")
-        for name in ("batch_size", "gradient_accumulation_steps", "max_iters", "eval_interval", "eval_iters",
+        for name in ("batch_size", "gradient_accumulation_steps", "max_iters", "eval_interval", "eval_tokens",
                      "save_interval"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")

@@ -83,12 +83,16 @@ def test_epochs_and_seeds_read_in_different_orders(one, other):
 
 
 @fewer
-@given(lengths_of_shards, block_sizes, st.integers(1, 5), st.integers(1, 5))
-def test_fixed_batches_are_distinct_windows_and_the_same_each_time(lengths, block_size, batches, batch_size):
+@given(lengths_of_shards, block_sizes, st.integers(1, 100), st.lists(st.integers(1, 9), min_size=2, max_size=4))
+def test_fixed_batches_are_distinct_windows_and_the_same_for_every_batch_size(lengths, block_size, tokens, sizes):
     windows = Windows(numbered(*lengths), block_size)
-    once, again = ([x.tolist() for x, _ in windows.fixed_batches(batches, batch_size)] for _ in range(2))
-    rows = [tuple(row) for batch in once for row in batch]
-    assert once == again and len(set(rows)) == len(rows) == min(len(windows), batches * batch_size)
+    found = []
+    for size in sizes:
+        batches = list(windows.fixed_batches(tokens, size))
+        assert all(len(x) == size for x, _ in batches[:-1]) and 1 <= len(batches[-1][0]) <= size
+        found.append([tuple(row) for x, _ in batches for row in x.tolist()])
+    assert all(rows == found[0] for rows in found) and len(set(found[0])) == len(found[0])
+    assert len(found[0]) == min(len(windows), max(1, tokens // block_size))
 
 
 @pytest.mark.parametrize("lengths", [(), (0,), (10,), (10, 10, 0)])

@@ -39,8 +39,8 @@ def make_examples(folder, base):
     return folder / "data"
 
 
-def examples_of(folder, split, budget=2 * BLOCK, **options):
-    return Examples(read_split(folder, split), budget, **options)
+def examples_of(folder, split, **options):
+    return Examples(read_split(folder, split), BLOCK, **options)
 
 
 def kept(found, tokenizer, counts=None, **options):

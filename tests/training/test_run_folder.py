@@ -11,7 +11,7 @@ from tests.support.runs import rows
 from tests.support.tiny import make_shards, tiny_model
 from tokenizer import Tokenizer
 from training.optimizers import make_optimizer
-from training.run_folder import RunFolder
+from training.run_folder import RunFolder, plot_losses
 from training.settings import LoopSettings
 
 
@@ -35,7 +35,8 @@ def opened(data, tmp_path):
 
 
 def counted(iter_num, best_val_loss=math.inf):
-    return {"iter_num": iter_num, "samples": 4 * iter_num, "tokens": 128 * iter_num, "best_val_loss": best_val_loss}
+    return {"iter_num": iter_num, "samples": 4 * iter_num, "tokens": 128 * iter_num, "best_val_loss": best_val_loss,
+            "loss_sum": 2.5 * (iter_num % 10), "loss_count": iter_num % 10, "first_batch_size": 8}
 
 
 # ---- going on
@@ -43,7 +44,8 @@ def counted(iter_num, best_val_loss=math.inf):
 
 def test_a_new_run_begins_at_nothing(opened):
     folder = opened()
-    assert folder.counters == counted(0) and folder.saved_at is None and not list(folder.path.iterdir())
+    assert folder.counters == {**counted(0), "loss_sum": 0.0, "loss_count": 0, "first_batch_size": 16}
+    assert folder.saved_at is None and not list(folder.path.iterdir())
 
 
 def test_a_run_goes_on_from_the_last_save_with_its_weights(opened, capsys):
@@ -62,12 +64,46 @@ def test_changed_settings_are_said_and_taken(opened, capsys):
     assert "with changed settings: grad_clip 1.0 -> 0.5\n" in capsys.readouterr().out
 
 
-def test_without_resume_a_run_begins_anew_over_the_old_one(opened):
+def test_an_old_run_that_is_to_be_thrown_away_goes_with_the_first_row_of_the_new_one(opened):
     folder = opened()
     folder.log(counted(7), val_loss=2.5)
+    folder.save_if_best(counted(7), 2.5)
     folder.save_last(counted(7, 2.5))
-    anew = opened(resume=False)
-    assert anew.counters == counted(0) and anew.saved_at is None and rows(anew.path) == []
+    anew = opened(overwrite=True)
+    assert anew.counters["iter_num"] == 0 and anew.saved_at is None and rows(anew.path) and anew.last.exists()
+    anew.log(counted(0), val_loss=3.0)
+    assert [path.name for path in anew.path.iterdir()] == ["metrics.jsonl"] and len(rows(anew.path)) == 1
+
+
+def test_the_best_model_of_a_run_without_its_last_one_is_not_written_over(opened):
+    opened().save_if_best(counted(7), 2.5)
+    with pytest.raises(ValueError, match="holds a finished run: .* --out-dir, .* --overwrite"):
+        opened()
+
+
+@pytest.mark.parametrize("stored, asked, taken, said", [
+    ("bfloat16", "auto", "bfloat16", "It computes in bfloat16, as before; a run that began on this device would take "
+                                     "float32. Change it with --dtype float32.\n"),
+    ("bfloat16", "float32", "float32", "with changed settings: dtype bfloat16 -> float32\n"),
+    ("float32", "auto", "float32", "update 7\n"),
+    ("auto", "auto", "float32", "dtype auto -> float32\n"),  # older checkpoints do not tell
+], ids=["kept", "changed", "equal", "unknown"])
+def test_the_precision_stays_what_it_was_unless_asked_for(opened, monkeypatch, capsys, stored, asked, taken, said):
+    monkeypatch.setattr("program.device._cpu_multiplies_bfloat16", lambda: True)
+    folder = opened(dtype="auto", device="cpu")
+    assert folder.settings["dtype"] == "bfloat16"
+    folder.settings["dtype"] = stored
+    folder.save_last(counted(7))
+    monkeypatch.setattr("program.device._cpu_multiplies_bfloat16", lambda: False)
+    assert opened(dtype=asked, device="cpu").settings["dtype"] == taken
+    assert capsys.readouterr().out.endswith(said)
+
+
+def test_on_another_part_of_the_validation_split_the_best_loss_is_sought_anew(opened, capsys):
+    opened().save_last(counted(7, 2.5))
+    assert opened(eval_tokens=1000).counters == counted(7)
+    assert "Another part of the validation split is read, so the best validation loss is sought anew." in \
+        capsys.readouterr().out
 
 
 @pytest.fixture
@@ -118,6 +154,20 @@ def test_rows_after_the_update_that_a_run_goes_on_from_are_dropped_and_so_is_one
         assert rows(opened().path) == [{"iter": i, "tokens": 128 * i, "train_loss": 3.0} for i in (10, 20)]
 
 
+@pytest.mark.parametrize("damage", [
+    b'{"iter": 5}\n', b'{"tokens": 5}\n', b'["iter", {}\n', b"[1, {}]\n", b"null\n", b"\xff\xfe}\n",
+    b'{"iter": "5", "tokens": 1}\n', b"[" * 100_000 + b"}\n"])
+def test_damaged_rows_are_dropped_and_counted(opened, capsys, damage):
+    folder = opened()
+    folder.save_last(counted(20))
+    folder.log(counted(10), train_loss=3.0)
+    with open(folder.metrics, "ab") as file:
+        file.write(damage + damage)
+    folder.log(counted(20), train_loss=2.0)
+    assert [row["iter"] for row in rows(opened().path)] == [10, 20]
+    assert f"{folder.metrics} has 2 damaged rows, dropped.\n" in capsys.readouterr().out
+
+
 def test_the_rows_of_a_run_that_saved_nothing_are_dropped(opened):
     folder = opened()
     folder.log(counted(10), train_loss=3.0)
@@ -131,6 +181,12 @@ def test_the_curve_is_a_picture_of_whatever_rows_there_are(opened):
         folder.plot()
         assert (folder.path / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in folder.path.iterdir()) == ["loss.png", "metrics.jsonl"]
+
+
+def test_the_name_of_a_folder_is_no_formula_and_a_damaged_row_no_point(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"iter": 0}\n{"iter": 0, "tokens": 0, "val_loss": 3.0}\n')
+    plot_losses(tmp_path / "metrics.jsonl", tmp_path / "loss.png", "o$\\frac$ \udc80 \n")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
 # ---- what is kept
@@ -151,5 +207,5 @@ def test_what_changes_nothing_of_the_result_is_not_kept(opened, data, tmp_path):
     folder = opened()
     folder.save_last(counted(1))
     kept = checkpoint.load(folder.last)["settings"]
-    assert {"data_dir", "out_dir", "device", "resume", "wandb"}.isdisjoint(kept) and "learning_rate" in kept
+    assert {"data_dir", "out_dir", "device", "overwrite", "wandb"}.isdisjoint(kept) and "learning_rate" in kept
     assert str(tmp_path) not in json.dumps(kept)

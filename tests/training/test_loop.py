@@ -1,0 +1,380 @@
+"""What the loop promises: what is found is saved before it is shown, and no way of being stopped changes a bit."""
+
+import contextlib
+import io
+import json
+import math
+import os
+import re
+import signal
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import pytest
+import torch
+
+import checkpoint
+from program.files import locked_folder
+from shards import Windows, read_split
+from tests.support.runs import rows
+from tests.support.tiny import make_shards, tiny_model
+from tokenizer import Tokenizer
+from training.loop import StopSignals, advice_on_memory, train
+from training.settings import LoopSettings
+
+FILES = ("best_checkpoint.pt", "last_checkpoint.pt")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    make_shards(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def training(data):
+    """A function that trains a tiny model in a folder: before(iter_num) is called before an update's batches are drawn,
+    val_batches replace the usual ones, and settings are those of the loop. Only where draws is set does it draw the
+    curve, which takes as long as all the rest."""
+    tokenizer = Tokenizer.load(data / "tok400.model")
+    windows, val_windows = (Windows(read_split(data, split), 16, 1, split) for split in ("train", "val"))
+
+    def run(out, sample=lambda: "a sample", before=lambda iter_num: None, val_batches=None, draws=False, **settings):
+        settings = LoopSettings(data_dir=data, out_dir=out, **{
+            "batch_size": 2, "max_iters": 30, "eval_interval": 10, "save_interval": 7, "warmup_iters": 3, "eval_tokens":
+            320, "learning_rate": 3e-3, "device": "cpu", "dtype": "float32", "compile": False, **settings})
+
+        def batches(counters, rank, ranks):
+            before(counters["iter_num"])
+            return [tensors(windows.batch(counters["samples"], settings.batch_size))]
+
+        def tensors(pair):
+            return (*map(torch.from_numpy, pair), None)
+
+        model = tiny_model(block_size=16, vocab_size=400, dropout=0.1)
+        fixed = [tensors(pair) for pair in val_windows.fixed_batches(settings.eval_tokens, settings.batch_size)]
+        with contextlib.nullcontext() if draws else patch("training.run_folder.plot_losses"):
+            return train(settings, model, tokenizer, batches, val_batches or fixed, sample)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def unbroken(training, tmp_path_factory):
+    """The folder of a run that nobody disturbed."""
+    out = tmp_path_factory.mktemp("unbroken")
+    training(out)
+    return out
+
+
+def same_bytes(one, other):
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in FILES)
+
+
+def at(iter_num, action):
+    """What raises or sends something before the batches of an update, which are fetched one update ahead."""
+    def before(found):
+        if found == iter_num:
+            action()
+
+    return before
+
+
+def killed():
+    raise KeyboardInterrupt
+
+
+def send(number):
+    return lambda: os.kill(os.getpid(), number)
+
+
+def saved_update(out):
+    return checkpoint.load(out / "last_checkpoint.pt")["counters"]["iter_num"]
+
+
+# ---- what is shown
+
+
+def test_what_was_found_is_saved_before_it_is_shown(unbroken, training, tmp_path):
+    shown = []
+
+    def stopped_at_update_20():
+        shown.append(1)
+        if len(shown) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path, sample=stopped_at_update_20, save_interval=10)
+    assert saved_update(tmp_path) == 20 and rows(tmp_path)[-1]["iter"] == 20 and "val_loss" in rows(tmp_path)[-1]
+    training(tmp_path, save_interval=10)
+    assert [row["iter"] for row in rows(tmp_path) if "val_loss" in row] == [0, 10, 20, 30]  # none of them twice
+
+
+def test_a_sample_that_cannot_be_drawn_is_told_once_and_changes_nothing(unbroken, training, tmp_path, capsys):
+    def failing():
+        raise ValueError("no words")
+
+    training(tmp_path, sample=failing)
+    out = capsys.readouterr().out
+    assert out.count("Could not show a sample (ValueError: no words). Training goes on.\n") == 1
+    assert out.count("validation loss") >= 4 and same_bytes(tmp_path, unbroken)
+
+
+def test_a_text_that_standard_output_cannot_take_is_told_once_and_changes_nothing(unbroken, training, tmp_path):
+    latin = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    with patch.object(sys, "stdout", latin):
+        training(tmp_path, sample=lambda: "Łódź")
+    out = latin.buffer.getvalue().decode("latin-1")
+    assert out.count("Could not show a sample (UnicodeEncodeError") == 1 and "Finished after update 30" in out
+    assert same_bytes(tmp_path, unbroken)
+
+
+def test_a_reader_who_leaves_is_told_of_on_standard_error_and_changes_nothing(unbroken, training, tmp_path, capfd):
+    reading, writing = os.pipe()
+    os.close(reading)
+    pipe = os.fdopen(writing, "w")
+    with patch.object(sys, "stdout", pipe):
+        training(tmp_path)
+    with pytest.raises(BrokenPipeError):
+        pipe.close()
+    assert re.findall("Could not .*", capfd.readouterr().err) == [
+        "Could not say the validation loss (BrokenPipeError: [Errno 32] Broken pipe). Training goes on."]
+    assert same_bytes(tmp_path, unbroken)
+
+
+def test_a_curve_that_cannot_be_drawn_is_told_once_and_changes_nothing(unbroken, training, tmp_path, capsys):
+    (tmp_path / "loss.png").mkdir()
+    training(tmp_path, draws=True)
+    out = capsys.readouterr().out
+    assert out.count("Could not draw loss.png (OSError: could not write") == 1 and same_bytes(tmp_path, unbroken)
+
+
+def test_a_sample_with_control_characters_or_half_a_character_is_shown_as_pictures_of_them(training, tmp_path, capsys):
+    training(tmp_path, sample=lambda: "\x1b[31mred \ud800 \u202edark", max_iters=1)
+    out = capsys.readouterr().out
+    assert "␛[31mred \\ud800 \\u202edark" in out and not set("\x1b\ud800\u202e") & set(out)
+
+
+@pytest.mark.parametrize("settings, expected", [
+    ({}, [10, 20, 30]), ({"eval_interval": 100, "max_iters": 40}, [20, 40]),
+], ids=["often", "seldom"])
+def test_without_a_terminal_there_are_lines_instead_of_a_bar(training, tmp_path, capsys, settings, expected):
+    training(tmp_path, **settings)
+    out, err = capsys.readouterr()
+    lines = [line for line in out.splitlines() if line.endswith(" tokens/s")]
+    assert [int(line.split()[1]) for line in lines] == expected and err == ""
+    assert lines[0].startswith(f"update {expected[0]} of {settings.get('max_iters', 30)}: loss ")
+
+
+# ---- being stopped
+
+
+CLOCK = ("tokens_per_second", "teraflops")
+
+
+@pytest.mark.parametrize("iter_num", [3, 13, 17, 29])
+def test_every_row_of_a_run_that_was_killed_is_that_of_an_unbroken_one(unbroken, training, tmp_path, iter_num):
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path, before=at(iter_num, killed))
+    training(tmp_path)
+    assert same_bytes(tmp_path, unbroken)
+    assert [{name: value for name, value in row.items() if name not in CLOCK} for row in rows(tmp_path)] == [
+        {name: value for name, value in row.items() if name not in CLOCK} for row in rows(unbroken)]
+
+
+def test_a_row_is_the_mean_of_its_ten_updates_even_where_an_earlier_run_ended_among_them(unbroken, training, tmp_path):
+    training(tmp_path, max_iters=17, lr_decay_iters=30)
+    training(tmp_path)
+    losses, expected = ({row["iter"]: row["train_loss"] for row in rows(out) if "train_loss" in row}
+                        for out in (tmp_path, unbroken))
+    assert losses.pop(17) and losses == expected
+
+
+def test_a_checkpoint_without_sums_of_losses_is_gone_on_with(training, tmp_path):
+    training(tmp_path, max_iters=17)
+    content = checkpoint.load(tmp_path / "last_checkpoint.pt")
+    for name in ("loss_sum", "loss_count", "first_batch_size"):
+        del content["counters"][name]
+    torch.save(content, tmp_path / "last_checkpoint.pt")
+    assert training(tmp_path)["first_batch_size"] == 2
+    assert all(4 < row["train_loss"] < 7 for row in rows(tmp_path) if "train_loss" in row)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_finishes_the_update_saves_and_says_how_to_go_on(unbroken, training, tmp_path, capsys, number):
+    before = signal.getsignal(number)
+    training(tmp_path, before=at(12, send(number)))
+    assert saved_update(tmp_path) == 12 and signal.getsignal(number) is before
+    assert f"Stopped by {number.name} after update 12, saved in {tmp_path / 'last_checkpoint.pt'}. The same command " \
+        "goes on from there." in capsys.readouterr().out
+    training(tmp_path)
+    assert same_bytes(tmp_path, unbroken)
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing(training, tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert training(tmp_path, before=at(12, send(signal.SIGHUP)))["iter_num"] == 30
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_is_taken_where_not_even_standard_error_can_be_written(monkeypatch):
+    def gone(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("training.loop.os.write", gone)
+    with StopSignals() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.received == "SIGTERM"
+
+
+@pytest.mark.parametrize("when", ["in the last update", "in the last evaluation"])
+def test_a_signal_in_the_end_of_a_run_finds_it_finished(training, tmp_path, capsys, when):
+    shown = []
+
+    def signal_at_the_last():
+        shown.append(1)
+        if len(shown) == 4:
+            send(signal.SIGTERM)()
+
+    training(tmp_path, **({"before": at(30, send(signal.SIGTERM))} if "update" in when else
+                          {"sample": signal_at_the_last}))
+    out = capsys.readouterr().out
+    assert "Finished after update 30: all updates are done." in out and "Stopped" not in out
+
+
+def test_a_signal_while_a_sample_is_shown_is_not_answered_before_what_it_finishes_is_saved(training, tmp_path):
+    shown = []
+
+    def signal_at_update_10():
+        shown.append(1)
+        if len(shown) == 2:
+            send(signal.SIGTERM)()
+
+    assert training(tmp_path, sample=signal_at_update_10)["iter_num"] == saved_update(tmp_path) == 11
+
+
+def test_a_run_keeps_its_precision_on_another_machine(training, tmp_path, monkeypatch):
+    monkeypatch.setattr("program.device._cpu_multiplies_bfloat16", lambda: True)
+    training(tmp_path / "unbroken", dtype="auto", max_iters=10)
+    training(tmp_path / "moved", dtype="auto", max_iters=10, before=at(5, send(signal.SIGTERM)))
+    monkeypatch.setattr("program.device._cpu_multiplies_bfloat16", lambda: False)
+    training(tmp_path / "moved", dtype="auto", max_iters=10)
+    assert same_bytes(tmp_path / "unbroken", tmp_path / "moved")
+
+
+# ---- whose folder it is
+
+
+def test_a_second_run_in_the_same_folder_is_refused_before_it_reads_anything(training, tmp_path):
+    (tmp_path / "last_checkpoint.pt").write_bytes(b"whatever")
+    with locked_folder(tmp_path), pytest.raises(OSError, match="is being written by another run"):
+        training(tmp_path)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_finished_work_is_refused_unless_it_is_to_be_thrown_away(unbroken, training, tmp_path, overwrite, capsys):
+    (tmp_path / "best_checkpoint.pt").write_bytes((unbroken / "best_checkpoint.pt").read_bytes())
+    if overwrite:
+        assert training(tmp_path, overwrite=True, max_iters=1)["iter_num"] == 1
+        assert checkpoint.load(tmp_path / "best_checkpoint.pt")["counters"]["iter_num"] <= 1
+        return
+    with pytest.raises(ValueError, match="holds a finished run: best_checkpoint.pt, .*--out-dir, .* --overwrite"):
+        training(tmp_path)
+    assert (tmp_path / "best_checkpoint.pt").read_bytes() == (unbroken / "best_checkpoint.pt").read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"best_checkpoint.pt", ".lock"}
+
+
+def test_an_old_run_is_thrown_away_only_when_the_new_one_is_known_to_work(unbroken, training, tmp_path):
+    for path in unbroken.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "notes.txt").write_text("mine")
+    out_of_vocabulary = [(torch.full((1, 4), 10**6), torch.zeros(1, 4, dtype=torch.long), None)]
+    with pytest.raises(IndexError):
+        training(tmp_path, overwrite=True, val_batches=out_of_vocabulary)
+    assert same_bytes(tmp_path, unbroken) and rows(tmp_path) == rows(unbroken)
+    training(tmp_path, overwrite=True, max_iters=1)
+    assert [row["iter"] for row in rows(tmp_path)] == [0, 1, 1] and saved_update(tmp_path) == 1
+    assert (tmp_path / "notes.txt").exists()
+
+
+def test_whoever_stops_a_run_that_threw_another_away_is_told_to_go_on_without_that_flag(training, tmp_path, capsys):
+    training(tmp_path, overwrite=True, before=at(12, send(signal.SIGTERM)))
+    assert "The same command (without --overwrite) goes on from there." in capsys.readouterr().out
+
+
+# ---- what else is said
+
+
+@pytest.mark.parametrize("warmup_iters, said", [(31, True), (30, False)])
+def test_a_warm_up_longer_than_the_run_is_remarked_on(training, tmp_path, capsys, warmup_iters, said):
+    training(tmp_path, warmup_iters=warmup_iters, before=at(1, send(signal.SIGTERM)))
+    expected = "The warm-up of 31 updates does not end within the run of 30: the rate rises to 0.0029 at most, not to "
+    assert (expected in capsys.readouterr().out) == said
+
+
+@pytest.mark.parametrize("batch_size, advice", [
+    (64, "--batch-size 32 --gradient-accumulation-steps 6"), (9, "--batch-size 3 --gradient-accumulation-steps 9"),
+    (7, "--batch-size 1 --gradient-accumulation-steps 21"), (1, "a smaller --block-size"),
+])
+def test_the_advice_when_memory_runs_out_keeps_the_examples_of_an_update(batch_size, advice):
+    settings = LoopSettings(batch_size=batch_size, gradient_accumulation_steps=3)
+    with pytest.raises(MemoryError, match=advice), advice_on_memory(settings):
+        raise torch.OutOfMemoryError
+    with pytest.raises(MemoryError, match="without --overwrite"), advice_on_memory(replace(
+            settings, overwrite=True, batch_size=2)):
+        raise torch.OutOfMemoryError
+
+
+# ---- an experiment tracker
+
+
+@pytest.fixture
+def tracker(monkeypatch):
+    """A stand-in for Weights & Biases, which would take seconds to start: what it was told, in order."""
+    told = []
+    stand_in = SimpleNamespace(
+        init=lambda **options: told.append("init") or stand_in, log=lambda row, step: told.append(step),
+        finish=lambda exit_code: told.append(("finish", exit_code)))
+    monkeypatch.setitem(sys.modules, "wandb", stand_in)
+    return told
+
+
+def test_a_tracker_hears_every_row_and_that_all_went_well(training, tmp_path, tracker):
+    training(tmp_path, wandb=True)
+    assert tracker == ["init", *[row["iter"] for row in rows(tmp_path)], ("finish", 0)]
+
+
+def test_a_tracker_is_not_opened_where_nothing_is_to_be_done(unbroken, training, tracker):
+    training(unbroken, wandb=True)
+    assert tracker == []
+
+
+@pytest.mark.parametrize("action, expected", [(killed, KeyboardInterrupt), (lambda: 1 / 0, ZeroDivisionError)])
+def test_a_tracker_hears_of_an_error_that_ends_the_run(training, tmp_path, tracker, action, expected):
+    with pytest.raises(expected):
+        training(tmp_path, wandb=True, before=at(5, action))
+    assert tracker[0] == "init" and tracker[-1] == ("finish", 1)
+
+
+def test_a_tracker_that_is_not_installed_is_named_before_any_work(training, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ValueError, match="pip install wandb"):
+        training(tmp_path, wandb=True)
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+# ---- the validation set
+
+
+def test_validation_finds_the_same_loss_with_every_batch_size(training, tmp_path):
+    losses = []
+    for batch_size in (1, 3, 20):
+        training(tmp_path / str(batch_size), batch_size=batch_size, max_iters=1)
+        losses.append(rows(tmp_path / str(batch_size))[0]["val_loss"])
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-6) and all(map(math.isfinite, losses))
+    assert json.loads((tmp_path / "1/metrics.jsonl").read_text().splitlines()[0])["iter"] == 0
