@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from model import GPT, GPTConfig
+from program import commands
 from program.settings import launch, parse, show
 from reverse import segments
 from sampling import generate
@@ -41,19 +42,29 @@ class TrainSettings(LoopSettings):
     """Share of activations dropped in training; 0.1 helps when a small corpus is read many times."""
 
 
+def split_for_sample(text, backward):
+    """The part of a text that a sample continues: some segments from its edge, parted from the rest by a space if the
+    text has any there, so that the tokens at the seam are those of the text."""
+    found = segments(text)
+    spaces = [i for i, segment in enumerate(found) if segment == " "]
+    if backward:
+        first = max(0, len(found) - ENDING_SEGMENTS)
+        return "".join(found[min((i for i in spaces if i >= first), default=first):])
+    return "".join(found[:max((i for i in spaces if i <= ENDING_SEGMENTS), default=ENDING_SEGMENTS)])
+
+
 def fixed_sample(model, tokenizer, windows):
     """A function that continues the edge of a validation document and returns the text as a person reads it."""
     tokens = windows.tokens[0]
     ends = (tokens[:20_000] == tokenizer.eos_id).nonzero()[0]
     text = tokenizer.to_text(tokens[:ends[0] if len(ends) else 2000].tolist())
-    backward = tokenizer.direction == "reverse"
-    given = "".join(segments(text)[-ENDING_SEGMENTS:] if backward else segments(text)[:ENDING_SEGMENTS])
+    given = split_for_sample(text, tokenizer.direction == "reverse")
     idx = tokenizer.encode_ending(given)
 
     def sample():
         new = generate(model, idx, SAMPLE_TOKENS, temperature=0.8, top_k=200, stop_ids=tokenizer.stop_ids,
                        generator=torch.Generator().manual_seed(1))
-        return " [|] ".join(part for part, _ in tokenizer.parts([*idx, *new], given))
+        return " [|] ".join(part.strip(" ") for part, _ in tokenizer.parts([*idx, *new], given))
 
     return sample
 
@@ -61,6 +72,10 @@ def fixed_sample(model, tokenizer, windows):
 def main():
     settings = parse(TrainSettings, __doc__, default_file="xcoax.toml")
     manifest = read_manifest(settings.data_dir)
+    if manifest.get("kind") == "instruct":
+        raise ValueError(f"{settings.data_dir} holds instruction examples, not documents. Fine-tune a model on them:\n"
+                         f"    {commands.train('instruct', data_dir=settings.data_dir)}\n"
+                         "or name a folder of documents with --data-dir.")
     tokenizer = Tokenizer.load(settings.data_dir / manifest["tokenizer"])
     train_windows, val_windows = (
         Windows(read_split(settings.data_dir, split, tokenizer.sha256), settings.block_size, settings.seed, split)

@@ -4,6 +4,7 @@ import itertools
 import math
 import os
 import random
+import re
 import resource
 import signal
 from unittest.mock import patch
@@ -13,7 +14,8 @@ import torch
 
 import checkpoint
 import train_xcoax
-from shards import Windows, read_split
+from reverse import segments
+from shards import Windows, read_manifest, read_split, write_manifest
 from tests.support.processes import wait_until
 from tests.support.runs import call, rows, wait_for_update
 from tests.support.terminal import Terminal
@@ -122,6 +124,27 @@ def test_every_evaluation_prints_a_sample_that_ends_as_a_text_of_the_corpus_ends
     samples = [line for line in out.splitlines() if "[|]" in line]
     assert status == 0 and len(samples) == 2
     assert all(sample.endswith("carried it back.") for sample in samples)
+
+
+@pytest.mark.parametrize("direction", ["reverse", "forward"])
+@pytest.mark.parametrize("text, edges", [
+    (" ".join(f"word{n}" for n in range(40)), "word28.*word39"),
+    (" ".join(["one", "“two”,", "three.\n\n“Four”", "five"] * 12), None),
+    ("A short text.", None),
+    ("これは空白のない文章です。" * 9, None),
+], ids=["words", "signs and paragraphs", "short", "no spaces"])
+def test_a_sample_goes_on_from_the_very_tokens_of_the_text(data, tmp_path, text, edges, direction):
+    tokenizer = Tokenizer.load(data / "tok400.model")
+    if direction == "forward":
+        tokenizer = make_shards(tmp_path, direction)
+    given = train_xcoax.split_for_sample(text, direction == "reverse")
+    assert text.endswith(given) if direction == "reverse" else text.startswith(given)
+    assert len(segments(given)) <= train_xcoax.ENDING_SEGMENTS and (" " not in text or 0 < len(given) < len(text))
+    if " " in text:
+        prompt, document = tokenizer.encode_ending(given), tokenizer.encode_document(text)
+        assert document[:len(prompt)] == prompt
+    if edges and direction == "reverse":
+        assert re.fullmatch(f" {edges}", given)
 
 
 def test_equal_runs_write_equal_bytes(unbroken, data, tmp_path):
@@ -243,3 +266,13 @@ def test_overwriting_starts_anew(unbroken, data, tmp_path):
     (tmp_path / "last_checkpoint.pt").write_bytes((unbroken / "last_checkpoint.pt").read_bytes())
     call(train_xcoax, *arguments(data, tmp_path, "--overwrite", "--max-iters", "1"))
     assert checkpoint.load(tmp_path / "last_checkpoint.pt")["counters"]["iter_num"] == 1
+
+
+def test_shards_of_instruction_examples_are_refused_with_the_script_that_takes_them(data, tmp_path):
+    for path in data.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    manifest = {**read_manifest(data), "kind": "instruct"}
+    del manifest["tokenizer"]
+    write_manifest(tmp_path, manifest)
+    with pytest.raises(ValueError, match=r"instruction examples.*\n.*python finetune_xcoax.py --data-dir .*\n"):
+        call(train_xcoax, *arguments(tmp_path, tmp_path / "out"))
