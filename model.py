@@ -16,11 +16,15 @@ Weights and rotary tables are float32. For bfloat16 wrap the calls in torch.auto
 
 import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+
+# The most that the rotary tables may hold, 64 MB: a block of 131,072 tokens with heads of 128. No weight depends on
+# block_size, so nothing else would bound what a checkpoint may ask for.
+ROTARY_NUMBERS = 2**24
 
 
 @dataclass
@@ -37,9 +41,13 @@ class GPTConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self):
-        for name in ("block_size", "vocab_size", "n_layer", "n_head", "n_embd", "rope_theta", "norm_eps"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; set it above zero.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int if field.type is int else (int, float)):
+                whole = "whole " if field.type is int else ""
+                raise ValueError(f"{field.name} is {value!r}; set it to a {whole}number.")
+            if not (0 < value < math.inf or field.name == "dropout"):
+                raise ValueError(f"{field.name} is {value}; set it above zero.")
         if self.n_embd % self.n_head:
             raise ValueError(
                 f"n_embd {self.n_embd} does not divide into {self.n_head} heads. Make n_embd a multiple of n_head."
@@ -51,6 +59,9 @@ class GPTConfig:
             )
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout is {self.dropout}; set it to at least 0 (off) and below 1.")
+        if self.block_size * self.head_dim > ROTARY_NUMBERS:
+            raise ValueError(f"block_size {self.block_size:,} with heads of {self.head_dim:,} makes rotary tables of "
+                             f"more than {ROTARY_NUMBERS:,} numbers; set it lower.")
 
     @property
     def head_dim(self):

@@ -126,6 +126,13 @@ def test_the_hidden_width_is_rounded_up_to_256():
         (dict(vocab_size=0), "vocab_size"),
         (dict(dropout=1.0), "dropout"),
         (dict(dropout=-0.1), "dropout"),
+        (dict(dropout=float("nan")), "dropout"),
+        (dict(n_layer=True), "n_layer is True"),
+        (dict(n_embd="256"), "n_embd is '256'; set it to a whole number"),
+        (dict(n_head=4.0), "n_head is 4.0; set it to a whole number"),
+        (dict(rope_theta="10"), "rope_theta is '10'; set it to a number"),
+        (dict(norm_eps=float("inf")), "norm_eps"),
+        (dict(block_size=2**18 + 1), "block_size 262,145 with heads of 64 makes rotary tables of more than 16,777,216"),
     ],
 )
 def test_contradictory_configs_are_refused(changes, word):
