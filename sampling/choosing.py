@@ -6,6 +6,10 @@ import torch
 
 from sampling.controls import check
 
+SMALLEST, LARGEST = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
+NOT_FINITE = ("The model computes NaN or infinity instead of probabilities: its weights are damaged, or too large for "
+              "the numbers it computes in. Try --dtype float32, or take an earlier checkpoint.")
+
 
 def sample_next(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, generator=None, uniform=None):
     """Draw one id per row from logits (B, vocab_size); return ids (B,) on the same device.
@@ -15,13 +19,17 @@ def sample_next(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, gen
     probabilities sum to at least p (arXiv:1904.09751), min_p drops ids less than p times as likely as the likeliest
     (arXiv:2407.01082). The likeliest id always survives. The draw is in float32 on the device of generator, on that of
     logits if it is None. uniform, numbers (B,) from 0 to below 1, decides the draws in place of a generator, in float64
-    and on its device.
+    and on its device. Raises FloatingPointError where the largest of the logits is not finite: nothing is likeliest.
     """
     check(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+    logits = logits.float()
+    highest = logits.amax(dim=-1, keepdim=True)  # NaN if one of them is
+    if not highest.isfinite().all():
+        raise FloatingPointError(NOT_FINITE)
     if temperature == 0:
         return logits.argmax(dim=-1)
-    logits = logits.float()
-    logits = (logits - logits.amax(dim=-1, keepdim=True)) / temperature  # the likeliest is at 0: no overflow
+    # The likeliest is at 0: no overflow. A temperature that is no float32 would make 0 / 0 or -inf / inf of it.
+    logits = (logits - highest) / min(max(temperature, SMALLEST), LARGEST)
     order = None
     if top_k is not None or top_p is not None or min_p is not None:
         logits, order = logits.topk(min(top_k or logits.size(-1), logits.size(-1)), dim=-1)  # likeliest first

@@ -2,9 +2,12 @@
 How likely a model finds a text after another, in nats.
 """
 
+import math
+
 import torch
 
 from model import evaluating
+from sampling.choosing import NOT_FINITE
 from sampling.engine import prefill
 
 SCORED_POSITIONS = 2**15  # in one batch, at most: bounds the memory of the cache
@@ -16,7 +19,7 @@ def log_probs(model, pairs, positions=SCORED_POSITIONS):
 
     Continuations of one prompt share its reading. Pairs of similar length are scored together, as many as fit into so
     many positions. The model computes as the caller's autocast says, in float32 without one; the probabilities are
-    float32.
+    float32. Raises FloatingPointError where one is not finite.
     """
     block_size, results = model.config.block_size, [None] * len(pairs)
     for prompt, continuation in pairs:
@@ -29,6 +32,8 @@ def log_probs(model, pairs, positions=SCORED_POSITIONS):
     with evaluating(model):
         for batch in _batches(pairs, block_size, positions):
             sums = _score_batch(model, [pairs[i][0] for i in batch], [pairs[i][1] for i in batch])
+            if not all(map(math.isfinite, sums)):
+                raise FloatingPointError(NOT_FINITE)
             for i, total in zip(batch, sums):
                 results[i] = total, len(pairs[i][1])
     return results

@@ -70,6 +70,32 @@ def test_filters_work_together_top_k_first():
     assert drawn(LOGITS, top_k=5, top_p=0.99, min_p=0.3) == {1, 3, 4}
 
 
+@pytest.mark.parametrize("temperature", [5e-324, 1e-45, 1e-40, 1e-38, 1e-30])
+@pytest.mark.parametrize("options", [{}, {"top_p": 0.9}, {"top_k": 5}, {"min_p": 0.1}])
+def test_a_temperature_near_zero_is_argmax_too(temperature, options):
+    logits = torch.randn(50, VOCAB, generator=rng())
+    logits[:, 3] = -math.inf
+    uniform = torch.rand(50, generator=rng(), dtype=torch.float64)
+    for draws in ({"generator": rng()}, {"uniform": uniform}):
+        assert torch.equal(sample_next(logits, temperature, **options, **draws), logits.argmax(dim=-1))
+
+
+def test_of_equally_likely_ids_a_temperature_near_zero_draws_each():
+    assert drawn(torch.tensor([1.0, 0.0, 1.0]), temperature=1e-45) == {0, 2}
+
+
+def test_a_huge_temperature_draws_every_id_that_is_possible():
+    assert drawn(torch.tensor([-math.inf, 1.0, 9.0, 5.0]), temperature=1e300) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("temperature", [0, 1e-45, 1.0])
+@pytest.mark.parametrize("logits", [[1.0, math.nan], [math.nan] * 2, [math.inf, 1.0], [-math.inf] * 2])
+def test_logits_of_which_none_is_the_likeliest_are_named_and_nothing_is_drawn(temperature, logits):
+    for dtype in (torch.float32, torch.bfloat16):
+        with pytest.raises(FloatingPointError, match="NaN or infinity instead of probabilities.*--dtype float32"):
+            sample_next(torch.tensor([[0.0, 1.0], logits], dtype=dtype), temperature)
+
+
 def test_logits_may_be_huge_or_minus_infinity():
     assert drawn(torch.tensor([1e30, -math.inf, 1e30]), temperature=1e-3, top_p=0.9) == {0, 2}
 

@@ -173,6 +173,16 @@ def test_training_and_generation_may_share_one_autocast_block():
     assert all(p.grad is not None for p in model.parameters())
 
 
+@pytest.mark.parametrize("temperature", [0, 0.8])
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
+def test_a_model_that_computes_nan_says_so_and_writes_nothing(temperature, weight):
+    model = tiny()
+    with torch.no_grad():
+        model.norm.weight.fill_(weight)
+    with pytest.raises(FloatingPointError, match="NaN or infinity instead of probabilities"):
+        list(generate(model, [1, 2], 5, temperature=temperature))
+
+
 @pytest.mark.parametrize("prompts", [[], [[]], [[1], []], [[VOCAB]], [[-1]]])
 def test_prompts_the_model_cannot_read_are_refused_at_once(prompts):
     with pytest.raises(ValueError):

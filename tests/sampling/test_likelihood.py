@@ -56,3 +56,11 @@ def test_scoring_leaves_the_mode_of_the_model_as_it_was():
     model = tiny().train()
     log_probs(model, [([1], [2])])
     assert model.training
+
+
+def test_a_score_that_is_no_number_is_never_returned():
+    model = tiny()
+    with torch.no_grad():
+        model.wte.weight[7] = float("nan")  # one logit of each position
+    with pytest.raises(FloatingPointError, match="NaN or infinity instead of probabilities"):
+        log_probs(model, [([1], [2])])
