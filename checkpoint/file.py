@@ -5,17 +5,18 @@ best_checkpoint.pt   weights, model shape, tokenizer, direction, settings, count
 last_checkpoint.pt   the same and the optimiser's state: all that resuming needs
 
 Plain values and tensors only, loaded with weights_only=True: a file from a stranger runs no code. No path goes in, and
-no clock but that of --max-minutes, so equal runs write equal bytes.
+no clock but that of --max-minutes, so equal runs write equal bytes. A SHA-256 of all tensors goes in, too.
 """
 
 import contextlib
-import pickle
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
+from checkpoint import archive
+from checkpoint.checking import check_tensors, check_values, digest
 from program import commands
 from program.files import atomic_write
 from tokenizer import DIRECTIONS
@@ -23,6 +24,7 @@ from tokenizer import DIRECTIONS
 FORMAT = "backward-gpt-1"
 FIELDS = {"format": str, "kind": str, "config": dict, "direction": str, "tokenizer": bytes, "settings": dict,
           "counters": dict, "model": dict}
+OPTIONAL = {"optimizer": dict, "sha256": str}  # the one in last_checkpoint.pt only, the other not in older files
 
 
 def _plain(value):
@@ -50,48 +52,72 @@ def save(path, model, tokenizer, settings, counters, optimizer=None, kind="base"
     }
     if optimizer is not None:
         content["optimizer"] = optimizer.state_dict()
+    content["sha256"] = digest(path, content)
     with atomic_write(path) as file:
+        kept = _FirstError(file)
         try:
-            torch.save(_plain(content), file)
-        except RuntimeError as error:  # how torch reports that the file system refused
-            raise OSError(str(error).splitlines()[0]) from error
+            torch.save(_plain(content), kept)
+        except RuntimeError as error:  # how torch reports that it could not write
+            raise kept.error or error from None
+
+
+class _FirstError:
+    """A file that remembers why it could not be written: torch tells only where in its own source it noticed."""
+
+    def __init__(self, file):
+        self.file, self.flush, self.error = file, file.flush, None
+
+    def write(self, data):
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
 
 
 def _others(kind):
     """Paths of the checkpoints in out/ that would do instead."""
     for path in sorted(Path("out").glob("*/best_checkpoint.pt")):
-        with contextlib.suppress(ValueError):  # damaged, or of the other kind: then it would not do
-            load(path, kind)
-            yield str(path)
+        with contextlib.suppress(ValueError, OSError, MemoryError):  # damaged, or of the other kind: it would not do
+            if path.is_file():
+                _read(path, kind, tensors=False)
+                yield str(path)
 
 
-def load(path, kind=None):
+def load(path, kind=None, flag="--model-path", tensors=True):
     """Read a checkpoint into the CPU's memory: a dict with the FIELDS, and "optimizer" in last_checkpoint.pt.
 
-    kind, if given, is the kind it must be. Raises FileNotFoundError or ValueError, each with what to run next.
+    kind, if given, is the kind it must be; flag is the one with which another file is named. Every byte is compared
+    with its checksums; if tensors is False, theirs are not. Raises FileNotFoundError or ValueError,
+    each with what to run next, and what archive.read raises.
     """
     path = Path(path)
     if not path.is_file():
         found = list(_others(kind))
         raise FileNotFoundError(f"No checkpoint at {path}. Train first:\n    {commands.train(kind or 'base')}\n"
-                                + (f"or pass --model-path; there are: {', '.join(found)}" if found else ""))
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"{path} holds more than tensors and plain values, so it was not loaded (loading it could run "
-                         "a stranger's code). Take a checkpoint that this project wrote.") from error
-    except Exception as error:  # by where the damage lies RuntimeError, EOFError, OSError, KeyError …
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is damaged or cut short ({path.stat().st_size:,} bytes): {why}. "
-                         "Copy it again, or delete it and train on.") from error
+                                + (f"or pass {flag}; there are: {', '.join(found)}" if found else ""))
+    return _read(path, kind, tensors)
+
+
+def _read(path, kind, tensors):
+    """What load() returns, of a file that is there."""
+    content = archive.read(path, tensors)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this project. Train one:\n"
                          f"    {commands.train(kind or 'base')}")
     wrong = [name for name, kind_of in FIELDS.items() if not isinstance(content.get(name), kind_of)]
+    wrong += [name for name, kind_of in OPTIONAL.items() if not isinstance(content.get(name, kind_of()), kind_of)]
     if wrong or content["direction"] not in DIRECTIONS or content["kind"] not in commands.KINDS:
         raise ValueError(f"{path} is incomplete: {', '.join(wrong) or 'direction or kind'} missing or of a wrong type")
     if kind and content["kind"] != kind:
         make = commands.train(kind, model_path=path if kind == "instruct" else None)
         raise ValueError(f"{path} holds a model of the kind {content['kind']!r}, and {kind!r} is needed here. Make "
                          f"one:\n    {make}")
+    for name in ("config", "settings", "counters"):
+        check_values(path, name, content[name])
+    if tensors:
+        check_tensors(path, content, path.stat().st_size)
+        if content.get("sha256") not in (None, digest(path, content)):
+            raise ValueError(f"{path} is damaged: its tensors are not those that were written. Copy it again, or "
+                             "delete it and train on.")
     return content

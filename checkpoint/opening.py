@@ -5,9 +5,11 @@ Opening a model that was trained: the one way from a path to something that writ
 from dataclasses import dataclass
 
 import torch
+from google.protobuf.message import DecodeError
 
+from checkpoint.checking import config_of, unbuilt
 from checkpoint.file import load
-from model import GPT, GPTConfig
+from model import GPT
 from program.device import autocast, pick_device, pick_dtype
 from tokenizer import Tokenizer
 
@@ -35,25 +37,31 @@ class OpenModel:
 def open_model(path, kind=None, device="auto", dtype="auto", **changes):
     """An OpenModel from a checkpoint; kind, if given, is the kind it must be, changes are to fields of its GPTConfig.
 
-    Raises FileNotFoundError or ValueError, naming the file and what is wrong with it.
+    Its weights are float32, whatever it computes in. Raises what load() raises, and ValueError where the parts do not
+    fit together, naming the file and what is wrong with it.
     """
     device = pick_device(device)
     dtype = pick_dtype(dtype, device)
     content = load(path, kind)
-    try:
-        tokenizer, config = Tokenizer(content["tokenizer"]), GPTConfig(**{**content["config"], **changes})
-        with torch.device("meta"):  # no time spent on first weights, nor memory on a second copy
-            model = GPT(config)
-        model.load_state_dict(content["model"], assign=True)
-    except (RuntimeError, TypeError) as error:  # RuntimeError comes from SentencePiece and from load_state_dict
-        raise ValueError(f"{path}: the parts of this checkpoint do not fit together: {error}") from error
+    tokenizer, config = _tokenizer(path, content), config_of(path, content, **changes)
     if tokenizer.vocab_size != config.vocab_size or tokenizer.direction != content["direction"]:
         raise ValueError(f"{path}: this checkpoint's tokenizer ({tokenizer.vocab_size:,} pieces, {tokenizer.direction})"
                          f" is not its model's ({config.vocab_size:,} pieces, {content['direction']})")
+    model = unbuilt(path, config, content["model"])
+    model.load_state_dict(content["model"], assign=True)
     return OpenModel(str(path), content["kind"], model.eval().to(device), tokenizer, device, dtype)
 
 
-def open_tokenizer(path):
-    """The tokenizer that a checkpoint holds, and the block size of its model."""
-    content = load(path)
-    return Tokenizer(content["tokenizer"]), content["config"]["block_size"]
+def open_tokenizer(path, flag="--tokenizer"):
+    """The tokenizer that a checkpoint holds, and the block size of its model; for flag see load()."""
+    content = load(path, flag=flag, tensors=False)
+    return _tokenizer(path, content), config_of(path, content).block_size
+
+
+def _tokenizer(path, content):
+    """The Tokenizer of a checkpoint."""
+    try:
+        return Tokenizer(content["tokenizer"])
+    except (RuntimeError, ValueError, DecodeError) as error:  # RuntimeError is how SentencePiece says "not a model"
+        raise ValueError(f"{path}: the parts of this checkpoint do not fit together: its tokenizer is not one of this "
+                         f"project ({str(error).splitlines()[0]})") from error

@@ -2,21 +2,28 @@
 Going on from last_checkpoint.pt: what a run must have in common with the one that wrote it.
 """
 
+import math
 from dataclasses import asdict
 
+from checkpoint.checking import check_weights, config_of
 from checkpoint.file import load
+
+COUNTERS = ("iter_num", "samples", "tokens", "best_val_loss")  # that every run has; others are not known here
+MOMENTS = {"step", "exp_avg", "exp_avg_sq"}                    # what AdamW keeps of each weight
 
 
 def resume(path, model, tokenizer, optimizer, kind, same_settings):
     """Load the weights and the optimiser's state; return the counters and the settings of the run that wrote them.
 
-    same_settings is {name of a setting: (its value now, what another value means)}. Raises ValueError where the run was
-    another one.
+    same_settings is {name of a setting: (its value now, what another value means)}. The optimiser keeps the settings
+    with which it was made. Raises ValueError where the run was another one, or its file is not whole; model and
+    optimiser are then as they were.
     """
     content = load(path, kind)
-    fresh = "Choose another --out-dir, or start anew over it with --no-resume."
-    differing = [f"{name} {content['config'][name]} (now {value})" for name, value in asdict(model.config).items()
-                 if content["config"][name] != value]
+    fresh = "Choose another --out-dir, or start anew over it with --overwrite."
+    saved = asdict(config_of(path, content))
+    differing = [f"{name} {saved[name]} (now {value})" for name, value in asdict(model.config).items()
+                 if saved[name] != value]
     if differing:
         raise ValueError(f"{path} holds another model: {', '.join(differing)}. {fresh}")
     if content["tokenizer"] != tokenizer.model:
@@ -26,6 +33,53 @@ def resume(path, model, tokenizer, optimizer, kind, same_settings):
             raise ValueError(f"{path} comes from {other} than this run is to have. {fresh}")
     if "optimizer" not in content:
         raise ValueError(f"{path} holds no optimiser state, so training cannot go on from it. {fresh}")
+    check_weights(path, content["model"], model)
+    wrong = _wrong_counters(content["counters"]) or _wrong_state(content, optimizer)
+    if wrong:
+        raise ValueError(f"{path} is incomplete, so training cannot go on from it: {wrong}. {fresh}")
     model.load_state_dict(content["model"])
-    optimizer.load_state_dict(content["optimizer"])
+    groups = optimizer.state_dict()["param_groups"]  # as this run wants them: rates, decay, and how it is computed
+    optimizer.load_state_dict({"state": content["optimizer"]["state"], "param_groups": groups})
     return content["counters"], content["settings"]
+
+
+def _wrong_counters(counters):
+    """What is wrong with them, or None."""
+    for name in COUNTERS:
+        if name not in counters:
+            return f"the counter {name} is missing"
+    for name, value in counters.items():
+        number = int if name in COUNTERS[:3] else (int, float)
+        if isinstance(value, bool) or not isinstance(value, number) or not 0 <= value or (
+                value == math.inf and name != "best_val_loss"):  # which is infinite before the first evaluation
+            return f"the counter {name} is {value!r}"
+    return None
+
+
+def _wrong_state(content, optimizer):
+    """What does not fit in the state of the optimiser, or None: its fused update believes every shape."""
+    state = content["optimizer"].get("state")
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    if _members(content["optimizer"]) != _members(optimizer.state_dict()):
+        return "the optimiser's groups of weights are others"
+    if state == {} and content["counters"]["iter_num"] == 0:  # before the first update there is none
+        return None
+    if not isinstance(state, dict) or state.keys() != set(range(len(weights))):
+        return "the optimiser's state is not that of these weights"
+    for number, p in enumerate(weights):
+        if state[number].keys() != MOMENTS:
+            return f"the optimiser's state of weight {number} is not {', '.join(sorted(MOMENTS))}"
+        for name, tensor in state[number].items():
+            if tensor.shape != (() if name == "step" else p.shape):
+                return f"the optimiser's {name} of weight {number} has the shape {tuple(tensor.shape)}"
+        if state[number]["step"] < 0 or state[number]["exp_avg_sq"].min() < 0:
+            return f"the optimiser's state of weight {number} has numbers below zero"
+    return None
+
+
+def _members(state):
+    """The numbers of the weights in each of an optimiser's groups; None where something else stands."""
+    groups = state.get("param_groups")
+    numbers = [group.get("params") for group in groups if isinstance(group, dict)] if isinstance(groups, list) else []
+    plain = all(isinstance(of_group, list) and all(type(n) is int for n in of_group) for of_group in numbers)
+    return numbers if plain else None

@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import resource
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,18 @@ def test_a_failed_save_leaves_the_old_file_whole(path):
     assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
 
 
+def test_a_save_that_the_system_refuses_names_the_file_and_the_system_s_reason(path):
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(OSError) as error:
+            save_small(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert str(error.value).startswith(f"could not write {path} (File too large)")
+    assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
+
+
 # ---- what is refused
 
 
@@ -103,7 +117,7 @@ class Creates:
 def test_code_in_a_checkpoint_is_refused_and_does_not_run(path, tmp_path, legacy):
     content = {**checkpoint.load(path), "settings": {"harmless": Creates(tmp_path / "made by a stranger")}}
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(ValueError, match="more than tensors and plain values") as error:
+    with pytest.raises(ValueError, match="could run a stranger's code") as error:
         checkpoint.load(path)
     assert str(path) in str(error.value) and not (tmp_path / "made by a stranger").exists()
 
@@ -193,3 +207,129 @@ def test_a_model_of_the_other_kind_is_refused_with_the_command_that_makes_the_ri
     assert checkpoint.load(tmp_path / "a.pt", kind)["kind"] == kind
     with pytest.raises(ValueError, match=f"the kind '{kind}', and '{other}' is needed here.*\n.*{command}"):
         checkpoint.load(tmp_path / "a.pt", other)
+
+
+def test_the_command_names_the_flag_of_the_caller(path, tmp_path, monkeypatch):
+    (tmp_path / "out" / "tales").mkdir(parents=True)
+    path.rename(tmp_path / "out" / "tales" / "best_checkpoint.pt")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="or pass --base; there are: out/tales/best_checkpoint.pt"):
+        checkpoint.load("nope.pt", flag="--base")
+    with pytest.raises(FileNotFoundError, match="or pass --tokenizer; there are: out/tales/best_checkpoint.pt"):
+        checkpoint.open_tokenizer("nope.pt")
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_is_not_one(path, tmp_path, monkeypatch):
+    (tmp_path / "out" / "x" / "best_checkpoint.pt").mkdir(parents=True)
+    (tmp_path / "out" / "y").mkdir()
+    path.rename(tmp_path / "out" / "y" / "best_checkpoint.pt")
+    monkeypatch.chdir(tmp_path)
+    for name in ("out/x/best_checkpoint.pt", "out/z/best_checkpoint.pt"):
+        with pytest.raises(FileNotFoundError, match=f"No checkpoint at {name}(.|\n)*are: out/y/best_checkpoint.pt$"):
+            checkpoint.load(name)
+
+
+def test_a_list_of_the_checkpoints_that_are_there_reads_none_of_their_tensors(path, tmp_path, monkeypatch):
+    (tmp_path / "out" / "x").mkdir(parents=True)
+    flip(path, "data/0")  # which would be found by reading it
+    path.rename(tmp_path / "out" / "x" / "best_checkpoint.pt")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="there are: out/x/best_checkpoint.pt"):
+        checkpoint.load("nope.pt")
+
+
+# ---- damage, strangers, and files that cannot be read
+
+
+def flip(path, member):
+    """Flip a bit in the middle of a member of an archive."""
+    with zipfile.ZipFile(path) as archive:
+        [info] = [info for info in archive.infolist() if info.filename.endswith(member)]
+    data = bytearray(path.read_bytes())
+    start = info.header_offset + 30 + int.from_bytes(data[info.header_offset + 26:][:2], "little") \
+        + int.from_bytes(data[info.header_offset + 28:][:2], "little")
+    data[start + info.file_size // 2] ^= 1
+    path.write_bytes(data)
+
+
+def save_last(path):
+    model = small_model()
+    checkpoint.save(path, model, TOKENIZER, SETTINGS, COUNTERS, stepped(model))
+    return path
+
+
+def test_a_flipped_bit_in_any_tensor_or_in_the_rest_is_found(tmp_path):
+    for member in ("data.pkl", *(f"data/{number}" for number in range(3 * 8 + 8))):  # weights, moments and steps
+        path = save_last(tmp_path / "last_checkpoint.pt")
+        flip(path, member)
+        with pytest.raises(ValueError, match=f"is damaged or cut short .*{member}"):
+            checkpoint.load(path)
+
+
+@pytest.mark.parametrize("change", [
+    lambda content: content["model"]["wte.weight"].view(-1)[7].mul_(1.001),
+    lambda content: content["optimizer"]["state"][2]["exp_avg"].view(-1)[7].add_(0.001),
+    lambda content: content["model"].update({"blocks.0.norm1.weight": content["model"]["blocks.0.norm2.weight"],
+                                             "blocks.0.norm2.weight": content["model"]["blocks.0.norm1.weight"]}),
+], ids=["a weight", "a moment", "two weights exchanged"])
+def test_tensors_are_compared_with_their_sha256_even_where_the_archive_is_whole(tmp_path, change):
+    path = save_last(tmp_path / "last_checkpoint.pt")
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=f"{path} is damaged: its tensors are not those that were written"):
+        checkpoint.load(path)
+
+
+def test_an_older_checkpoint_without_a_sha256_is_loaded(path):
+    expected = checkpoint.load(path)
+    rewrite(path)
+    found = checkpoint.load(path)
+    assert "sha256" in expected and "sha256" not in found
+    torch.testing.assert_close(found["model"], expected["model"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("change, says", [
+    (lambda w: w.index_put((torch.tensor(1),), torch.tensor(float("nan"))), "holds NaN or infinity"),
+    (lambda w: w.index_put((torch.tensor(1),), torch.tensor(float("-inf"))), "holds NaN or infinity"),
+    (lambda w: w.double(), "has the type torch.float64"), (lambda w: w.bfloat16(), "has the type torch.bfloat16"),
+    (lambda w: w.to(torch.complex64), "has the type torch.complex64"),
+    (lambda w: w.int(), "has the type torch.int32"), (lambda w: w[:1].expand(8), "not so many numbers"),
+    (lambda w: "word", "is not a dense tensor"),
+    (lambda w: torch.empty(8, device="meta"), "more than tensors and plain values"),
+    (lambda w: w.to_sparse(), "more than tensors and plain values.*_rebuild_sparse_tensor")],
+    ids=["NaN", "infinity", "float64", "bfloat16", "complex", "integers", "stretched", "word", "meta", "sparse"])
+def test_a_weight_that_is_no_dense_finite_float32_tensor_is_refused_by_name(path, change, says):
+    weights = checkpoint.load(path)["model"]
+    rewrite(path, model={**weights, "blocks.0.norm1.weight": change(weights["blocks.0.norm1.weight"])})
+    with pytest.raises(ValueError, match=says) as error:
+        checkpoint.load(path)
+    assert str(path) in str(error.value) and ("more than" in says or "blocks.0.norm1.weight" in str(error.value))
+
+
+@pytest.mark.parametrize("field", ["config", "settings", "counters"])
+@pytest.mark.parametrize("value", [[1], {"a": 1}, 10**400, torch.ones(2), "x" * 10**5])
+def test_a_setting_that_is_no_short_plain_value_is_refused_by_name(path, field, value):
+    rewrite(path, **{field: {**checkpoint.load(path)[field], "strange": value}})
+    with pytest.raises(ValueError, match=f"strange in its {field} is not a plain value") as error:
+        checkpoint.load(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_file_that_the_system_does_not_read_is_not_called_damaged():
+    if not Path("/proc/self/mem").exists():
+        pytest.skip("only Linux has a file that cannot be read whoever asks")
+    with pytest.raises(OSError, match="^/proc/self/mem could not be read .Input/output error., which does not mean"):
+        checkpoint.load("/proc/self/mem")
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:128] . DefaultCPUAllocator: can't allocate memory: you "
+                                "tried to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)")])
+def test_a_file_larger_than_the_memory_is_not_called_damaged(path, monkeypatch, error):
+    def load(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(MemoryError, match=f"too little memory to load {path}"):
+        checkpoint.load(path)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import checkpoint
+from model import GPTConfig
 from tests.support.checkpoints import (
     COUNTERS,
     IDX,
@@ -106,12 +107,53 @@ def test_a_tokenizer_of_another_direction_does_not_fit_the_model(path):
 
 
 @pytest.mark.parametrize("changes", [
-    {"model": {}}, {"tokenizer": b"junk"}, {"config": {"n_layers": 2}},
+    {"model": {}}, {"tokenizer": b"junk"},
     {"config": {**asdict(small_model().config), "n_layer": 2}},
     {"config": {**asdict(small_model().config), "n_embd": 16}},
-], ids=["no weights", "no tokenizer", "unknown shape", "another depth", "another width"])
+    {"config": {**asdict(small_model().config), "n_layer": 10**9}},
+    {"config": {**asdict(small_model().config), "n_embd": 2 * 10**9, "n_head": 10**9}},
+], ids=["no weights", "junk tokenizer", "another depth", "another width", "endless depth",
+        "endless width"])
 def test_parts_that_do_not_fit_together_are_refused(path, changes):
     rewrite(path, **changes)
     with pytest.raises(ValueError, match="do not fit together") as error:
         checkpoint.open_model(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_block_too_long_for_any_weights_is_refused_before_its_tables_are_made(path):
+    rewrite(path, config={**asdict(small_model().config), "block_size": 10**8})
+    with pytest.raises(ValueError, match="block_size 100,000,000 with heads of 4 makes rotary tables of more than"):
+        checkpoint.open_model(path)
+
+
+@pytest.mark.parametrize("value", [True, "8", 8.0, None, -8])
+def test_a_shape_in_other_values_than_numbers_is_refused_by_name(path, value):
+    rewrite(path, config={**asdict(small_model().config), "n_embd": value})
+    with pytest.raises(ValueError, match="there is no model of the shape it names. n_embd is") as error:
+        checkpoint.open_model(path)
+    assert str(path) in str(error.value)
+
+
+def test_a_field_of_the_shape_that_an_older_version_did_not_have_takes_its_default(path):
+    config = asdict(small_model().config)
+    rewrite(path, config={name: config[name] for name in config if name not in ("norm_eps", "dropout")})
+    assert asdict(checkpoint.open_model(path, device="cpu").model.config) == config
+    rewrite(path, config={name: config[name] for name in config if name != "block_size"})
+    assert checkpoint.open_tokenizer(path)[1] == GPTConfig().block_size
+
+
+@pytest.mark.parametrize("open_it", [checkpoint.open_model, checkpoint.open_tokenizer])
+def test_a_field_of_the_shape_from_a_newer_version_is_named(path, open_it):
+    rewrite(path, config={**asdict(small_model().config), "n_experts": 4})
+    with pytest.raises(ValueError, match="is from a newer version of this project: n_experts .*git pull") as error:
+        open_it(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("junk", [b"junk", b"\x0a\x03abc" * 50])
+def test_a_junk_tokenizer_is_refused_by_the_name_of_its_file(path, junk):
+    rewrite(path, tokenizer=junk)
+    with pytest.raises(ValueError, match="its tokenizer is not one of this project") as error:
+        checkpoint.open_tokenizer(path)
     assert str(path) in str(error.value)

@@ -29,7 +29,11 @@ def opened(data, tmp_path):
         tokenizer = Tokenizer.load(data / "tok400.model")
         model = tiny_model(seed=seed, vocab_size=400)
         settings = LoopSettings(data_dir=data_dir, out_dir=tmp_path / "out", **settings)
-        return RunFolder(settings, model, tokenizer, make_optimizer(model, settings, torch.device("cpu")), kind)
+        optimizer = make_optimizer(model, settings, torch.device("cpu"))
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p)
+        optimizer.step()  # without its state no run goes on
+        return RunFolder(settings, model, tokenizer, optimizer, kind)
 
     return open_folder
 
