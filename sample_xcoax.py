@@ -42,7 +42,7 @@ class SampleSettings:
 def main():
     end_with_pipe()
     settings = parse(SampleSettings, __doc__)
-    opened = open_model(settings.model_path, device=settings.device, dtype=settings.dtype)
+    opened = open_model(settings.model_path, device=settings.device, dtype=settings.dtype).for_sampling()
     if opened.kind != "base":
         raise ValueError(f"{settings.model_path} writes instructions, not texts. Use it so:\n"
                          f"    {commands.sample('instruct', model_path=settings.model_path)}")

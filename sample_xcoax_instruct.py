@@ -80,8 +80,11 @@ def check_flags(settings):
         raise ValueError("--batch-size must be at least 1")
 
 
-def write_instructions(opened, response, controls):
-    """Print instructions for one response, best first; return False if Ctrl-C stopped it."""
+def write_instructions(opened, writer, response, controls):
+    """Print instructions for one response, best first; return False if Ctrl-C stopped it.
+
+    writer is opened.for_sampling(); the scores are those of opened.
+    """
     model, tokenizer, block_size = opened.model, opened.tokenizer, opened.model.config.block_size
     prompt, shortened = encode_response(tokenizer, response, writing_room(block_size, controls.tokens))
     if shortened:
@@ -89,7 +92,7 @@ def write_instructions(opened, response, controls):
              f"first {len(prompt) - AROUND:,}.")
     limit = instruction_room(block_size, controls.tokens, prompt)
     with opened.autocast():
-        samples = draw_samples(model, prompt, replace(controls, tokens=limit), STOP_IDS,
+        samples = draw_samples(writer.model, prompt, replace(controls, tokens=limit), STOP_IDS,
                                lambda new: [(tokenizer.to_text(new), False)])
     [candidates] = weigh(model, tokenizer, [prompt], [samples.rows])
     for i, candidate in enumerate(candidates):
@@ -111,8 +114,8 @@ def write_file(opened, settings):
     else:
         controls = settings.controls if settings.controls.seed is not None else replace(settings.controls, seed=1)
         batch_size = settings.batch_size or (64 if opened.device.type == "cpu" else 256)
-        work = Instructions(opened.model, opened.tokenizer, controls, settings.response_field, batch_size,
-                            opened.autocast)
+        work = Instructions(opened.for_sampling().model, opened.tokenizer, controls, settings.response_field,
+                            batch_size, opened.autocast)
     try:
         total, errors, kept = write_pairs(work, settings.input, settings.output, progress=sys.stderr.isatty())
     except KeyboardInterrupt:
@@ -136,8 +139,10 @@ def main():
     if settings.input is not None:
         return write_file(opened, settings)
 
+    writer = opened.for_sampling()
+
     def answer(response, controls):
-        return write_instructions(opened, response, controls)
+        return write_instructions(opened, writer, response, controls)
 
     if settings.response is not None:
         sys.exit(0 if answer(settings.response, settings.controls) else 130)

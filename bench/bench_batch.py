@@ -69,7 +69,7 @@ def measure(work, numbered):
 
 def main():
     settings = parse(BenchSettings, __doc__)
-    opened = open_model(settings.model_path, "instruct")
+    opened = open_model(settings.model_path, "instruct").for_sampling()
     controls = Controls(tokens=settings.tokens, seed=1, num_samples=settings.num_samples)
     numbered = [(number, record) for number, (_, record) in
                 enumerate(itertools.islice(records.read_file(settings.input), settings.records))]

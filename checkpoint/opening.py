@@ -2,9 +2,12 @@
 Opening a model that was trained: the one way from a path to something that writes.
 """
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn as nn
+import torch.nn.functional as F
 from google.protobuf.message import DecodeError
 
 from checkpoint.checking import config_of, unbuilt
@@ -29,9 +32,36 @@ class OpenModel:
         """The context in which the model computes in dtype."""
         return autocast(self.device, self.dtype)
 
+    def for_sampling(self):
+        """The same, for writing alone: on a CPU in bfloat16 its matrices are converted here, once, where autocast would
+        convert all of them for every token. What is computed within autocast() is the same to the bit.
+
+        The weights of self stay float32, for training and for exact scores. What is not converted is shared.
+        """
+        if self.device.type != "cpu" or self.dtype == torch.float32:
+            return self
+        shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
+        model = copy.deepcopy(self.model, shared)
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                module.weight = nn.Parameter(module.weight.detach().to(self.dtype), requires_grad=False)
+        model.wte = _ExactEmbedding(model.wte.weight.detach(), self.dtype)
+        return replace(self, model=model)
+
     def __str__(self):
         numbers = str(self.dtype).removeprefix("torch.")
         return f"{self.path}: {self.model.num_params():,} weights, on {self.device} in {numbers}"
+
+
+class _ExactEmbedding(nn.Module):
+    """An embedding that is read as it was, and is converted for the output layer, which shares its weight."""
+
+    def __init__(self, exact, dtype):
+        super().__init__()
+        self.exact, self.weight = exact, nn.Parameter(exact.to(dtype), requires_grad=False)
+
+    def forward(self, idx):
+        return F.embedding(idx, self.exact)
 
 
 def open_model(path, kind=None, device="auto", dtype="auto", **changes):

@@ -7,6 +7,7 @@ import torch
 
 import checkpoint
 from model import GPTConfig
+from sampling import generate
 from tests.support.checkpoints import (
     COUNTERS,
     IDX,
@@ -157,3 +158,29 @@ def test_a_junk_tokenizer_is_refused_by_the_name_of_its_file(path, junk):
     with pytest.raises(ValueError, match="its tokenizer is not one of this project") as error:
         checkpoint.open_tokenizer(path)
     assert str(path) in str(error.value)
+
+
+# ---- for writing alone
+
+
+@torch.no_grad()
+def test_a_model_for_sampling_computes_the_same_to_the_bit_as_one_converted_at_every_token(path):
+    opened = checkpoint.open_model(path, device="cpu", dtype="bfloat16")
+    writer = opened.for_sampling()
+    with opened.autocast():
+        assert torch.equal(opened.model(IDX)[0], writer.model(IDX)[0])
+        texts = [list(generate(model, [1, 2, 3], 20, temperature=0)) for model in (opened.model, writer.model)]
+    assert texts[0] == texts[1] and str(writer) == str(opened)
+
+
+def test_its_matrices_are_converted_and_those_of_the_original_are_not(path):
+    opened = checkpoint.open_model(path, device="cpu", dtype="bfloat16")
+    writer = opened.for_sampling().model
+    assert {p.dtype for p in writer.parameters() if p.dim() == 2} == {torch.bfloat16}
+    assert {p.dtype for p in opened.model.parameters()} == {torch.float32}
+    assert torch.equal(opened.model(IDX)[0], small_model()(IDX)[0])
+
+
+def test_where_nothing_is_to_be_converted_the_model_for_sampling_is_the_model(path):
+    opened = checkpoint.open_model(path, device="cpu", dtype="float32")
+    assert opened.for_sampling() is opened
