@@ -2,7 +2,6 @@
 
 import io
 import pickle
-import resource
 import zipfile
 from pathlib import Path
 
@@ -89,6 +88,7 @@ def test_a_failed_save_leaves_the_old_file_whole(path):
 
 
 def test_a_save_that_the_system_refuses_names_the_file_and_the_system_s_reason(path):
+    resource = pytest.importorskip("resource")
     before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
