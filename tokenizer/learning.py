@@ -13,15 +13,19 @@ from tokenizer.codec import AS_BYTES, BOS_ID, EOS_ID, EOS_PIECE, FIRST_BYTE_ID, 
 SMALLEST_VOCAB = FIRST_BYTE_ID + 256
 LARGEST_VOCAB = 2**16     # ids are stored as uint16
 
-_DELIMITER = "\x1f"       # stands between units in the trainer's input; dropped from the sample where a text holds it
+_DELIMITER = "\x1f"       # stands between units in the trainer's input
+_BORDER = re.compile(f"{AS_BYTES.pattern}|[\n{_DELIMITER}]")  # where a text holds one, it stands in no sentence
 _SENTENCE_BYTES = 2**14   # the trainer would silently drop sentences longer than it is told to expect
 
 
 def _sentences(texts, direction):
-    """Units of each line of texts joined by the delimiter, cut between units where a line is long."""
+    """Units of each line of texts joined by the delimiter, cut between units where a line is long.
+
+    A line ends, too, at a character that the trainer must not see; left out within a line, it would join its
+    neighbours to a word that no text holds.
+    """
     for text in texts:
-        text = AS_BYTES.sub("", text.replace(_DELIMITER, ""))
-        for line in text.split("\n"):
+        for line in _BORDER.split(text):
             sentence, size = [], 0
             found = reading_units(line)
             for unit in found[::-1] if direction == "reverse" else found:

@@ -34,7 +34,7 @@ def test_white_space_is_a_suffix_in_reverse_and_a_prefix_in_forward():
 
 @both_directions
 def test_every_learned_piece_lies_within_one_unit_of_some_text(direction):
-    within = "\0".join(unit for text in CORPUS for unit in as_trained(text.replace("\x1f", ""), direction))
+    within = "\0".join(unit for text in CORPUS for unit in as_trained(text, direction))
     assert not [piece for piece in learned_pieces(WARM[direction]) if piece not in within]
 
 
@@ -70,6 +70,15 @@ def test_sentences_for_the_trainer_lose_no_unit_and_stay_below_its_limit(length)
     sentences = list(learning._sentences([line], "reverse"))
     assert [unit for sentence in sentences for unit in sentence.split(learning._DELIMITER)] == units(line)
     assert max(len(sentence.encode()) for sentence in sentences) <= learning._SENTENCE_BYTES
+
+
+@pytest.mark.parametrize("mark", ["\x1f", "\0", "\u2581", "\ud800"])
+@both_directions
+def test_what_the_trainer_must_not_see_parts_words_and_drops_none(mark, direction):
+    text = f"zug{mark}zwang kept{mark} {mark}whole"
+    found = [unit.strip() for sentence in learning._sentences([text], direction)
+             for unit in sentence.split(learning._DELIMITER)]
+    assert sorted(filter(None, found)) == ["kept", "whole", "zug", "zwang"]
 
 
 TOO_SMALL = [[LANGUAGES["english"]], [LANGUAGES["chinese"]], ["中文"], CORPUS]
