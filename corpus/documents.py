@@ -17,7 +17,15 @@ from tqdm import tqdm
 
 from characters import utf8
 from corpus import hub
-from corpus.files import expand_paths, no_column, open_parquet, read_json_lines, read_parquet, read_text_file
+from corpus.files import (
+    expand_paths,
+    identity,
+    no_column,
+    open_parquet,
+    read_json_lines,
+    read_parquet,
+    read_text_file,
+)
 from program import commands
 
 MAX_DOCUMENT_CHARACTERS = 2**20  # a longer document (a file without blank lines, say) is cut
@@ -183,7 +191,7 @@ def open_corpus(dataset, text_column="text", seed=1):
     if dataset == "tales":
         return Corpus({**source, "seed": seed}, "text", sys.maxsize, lambda part: _stream(_tales, seed=seed, part=part))
     files = expand_paths(dataset, names=(*hub.DOCUMENTS, "tales"))
-    source["files"] = {file: os.path.getsize(file) for file in files}
+    source["files"] = {file: identity(file) for file in files}
     return Corpus(source, "text", len(files),
                   lambda file: _stream(_file_records, path=files[file], text_column=text_column),
                   size=sum(_text_size(file, text_column) for file in files))

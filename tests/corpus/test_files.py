@@ -1,6 +1,7 @@
 """What the readers of files promise: every document once, in little memory, and help where a file is bad."""
 
 import json
+import os
 import random
 import tracemalloc
 from unittest.mock import patch
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus import files
-from corpus.files import expand_paths, read_json, read_json_lines, read_text_file
+from corpus.files import expand_paths, identity, read_json, read_json_lines, read_text_file
 from tests.support.files import write
 from tests.support.texts import few
 from tokenizer import EOS_PIECE
@@ -229,3 +230,37 @@ def test_folders_globs_and_lists_name_the_same_files(tmp_path):
     assert expand_paths(tmp_path) == files
     assert expand_paths(f"{tmp_path}/**/*.txt") == [files[0], files[2]]
     assert expand_paths(", ".join([files[2], files[0], f"{tmp_path}/*.txt"])) == [files[2], files[0]]
+
+
+# ---- what a file is known again by
+
+
+def test_a_file_is_known_by_its_size_and_its_content_wherever_and_whenever_it_was_written(tmp_path):
+    for name, time in (("a.txt", 1), ("b.txt", 2)):
+        (tmp_path / name).write_bytes(b"the same " * 200_000)
+        os.utime(tmp_path / name, (time, time))
+    assert identity(tmp_path / "a.txt") == identity(tmp_path / "b.txt")
+    assert identity(tmp_path / "a.txt")["bytes"] == 1_800_000
+
+
+@pytest.mark.parametrize("size", [1, 2, 65_536, 65_537, 300_000, 8 * 65_536])
+def test_any_other_byte_makes_another_file_of_one_of_half_a_megabyte(tmp_path, size):
+    (tmp_path / "a.bin").write_bytes(bytes(size))
+    known = identity(tmp_path / "a.bin")
+    for place in {0, 1, size // 3, size // 2, 5 * size // 7, size - 1} & set(range(size)):
+        data = bytearray(size)
+        data[place] = 1
+        (tmp_path / "a.bin").write_bytes(data)
+        assert identity(tmp_path / "a.bin") != known
+
+
+def test_of_a_huge_file_head_tail_and_whatever_has_moved_is_noticed_at_once(tmp_path):
+    size, identities = 10**11, []
+    for place in (None, 0, 65_535, size - 65_536, size - 1):
+        with open(tmp_path / "a.bin", "wb") as file:
+            file.truncate(size)  # sparse: it takes no room
+            if place is not None:
+                file.seek(place)
+                file.write(b"x")
+        identities.append(identity(tmp_path / "a.bin")["hash"])
+    assert len(set(identities)) == 5
