@@ -5,9 +5,15 @@ Which command makes what. Every hint at what to run next is put together here, s
     'python train_xcoax.py config/tales.toml --data-dir data/mine'
     >>> preprocess("instruct", dataset="pairs/*.jsonl", overwrite=True)
     "python preprocess_instruct.py --dataset 'pairs/*.jsonl' --overwrite"
+    >>> train_on("data/mine", "mine/*.txt", tokens=1_000_000, longest=10_000)
+    'python train_xcoax.py config/small.toml --data-dir data/mine --out-dir out/mine'
 """
 
 import shlex
+import tomllib
+from pathlib import Path
+
+CONFIG = Path(__file__).parent.parent / "config"
 
 # A model is of one of two kinds, and each kind has its own script for the same three steps.
 SCRIPTS = {
@@ -17,15 +23,49 @@ SCRIPTS = {
 }
 KINDS = tuple(SCRIPTS)
 
+OWN = object()  # as a dataset: files of one's own, of a kind that the script reads
+_OWN = {"base": "texts/*.txt", "instruct": "pairs/*.jsonl"}
+
+# Pre-training: the files of config/ that may suit a corpus, the largest model first.
+_CONFIGS = {"tales": ("tales.toml",), "tinystories": ("tinystories.toml", "small.toml")}
+_CONFIGS_OF_ANY = ("xcoax.toml", "small.toml")
+_PASSES = 16  # over a corpus: each further one teaches little (arXiv:2305.16264)
+
 
 def preprocess(kind="base", *arguments, **flags):
     """The command that makes the shards from which a model of this kind is trained."""
+    if flags.get("dataset") is OWN:
+        flags["dataset"] = _OWN[kind]
     return _command(SCRIPTS[kind]["preprocess"], arguments, flags)
 
 
 def train(kind="base", *arguments, **flags):
     """The command that makes checkpoints of this kind."""
     return _command(SCRIPTS[kind]["train"], arguments, flags)
+
+
+def train_on(data_dir, dataset, tokens, longest):
+    """The command that trains a model on a corpus of so many tokens: the largest whose settings read it _PASSES times
+    at most, else the smallest. None where even that finds no window in it.
+
+    longest is the length of the longest shard, in the split where that is shorter: a window lies within one.
+    """
+    candidates, data_dir = _CONFIGS.get(dataset, _CONFIGS_OF_ANY), Path(data_dir)
+    for name in candidates:
+        config = tomllib.loads((CONFIG / name).read_text(encoding="utf-8"))
+        updates = config["max_iters"] * config["gradient_accumulation_steps"]
+        enough = _PASSES * tokens >= updates * config["batch_size"] * config["block_size"]
+        if longest > config["block_size"] and (enough or name == candidates[-1]):
+            folders = {"data_dir": data_dir, "out_dir": Path("out") / data_dir.resolve().name}
+            if folders == {folder: Path(config[folder]) for folder in folders}:
+                folders = {}
+            return train("base", *([] if name == "xcoax.toml" else [f"config/{name}"]), **folders)
+    return None
+
+
+def smallest_window():
+    """Tokens that the smallest model of config/ reads at once, with the one that it predicts last."""
+    return 1 + min(tomllib.loads((CONFIG / name).read_text(encoding="utf-8"))["block_size"] for name in _CONFIGS_OF_ANY)
 
 
 def sample(kind="base", *arguments, **flags):

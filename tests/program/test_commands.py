@@ -4,7 +4,9 @@ import ast
 import dataclasses
 import doctest
 import importlib
+import math
 import shlex
+import tomllib
 import typing
 from pathlib import Path
 
@@ -85,3 +87,51 @@ def test_every_flag_of_a_recommended_command_is_one_of_its_script():
     found = list(recommended())
     assert {"data_dir", "overwrite", "dataset", "tokenizer", "model_path"} <= {flag for _, _, flag in found}
     assert [(place, flag) for place, steps, flag in found if not any(flag in flags[step] for step in steps)] == []
+
+
+# ---- which model suits a corpus
+
+
+def settings_of(name):
+    return tomllib.loads((commands.CONFIG / name).read_text(encoding="utf-8"))
+
+
+def words(*arguments):
+    return commands.train_on(*arguments).removeprefix("python train_xcoax.py").split()
+
+
+@pytest.mark.parametrize("dataset, data_dir, tokens, expected", [
+    ("fineweb", "data/xcoax", 7e9, []),
+    ("fineweb", "data/other", 7e9, ["--data-dir", "data/other", "--out-dir", "out/other"]),
+    ("fineweb", "data/xcoax", 8e6, ["config/small.toml", "--data-dir", "data/xcoax", "--out-dir", "out/xcoax"]),
+    ("mine/*.txt", "data/small", 2e6, ["config/small.toml"]),
+    ("mine/*.txt", "/a/b/", 2e6, ["config/small.toml", "--data-dir", "/a/b", "--out-dir", "out/b"]),
+    ("mine/*.txt", "data/mine", 5e9, ["--data-dir", "data/mine", "--out-dir", "out/mine"]),
+    ("tales", "data/tales", 7e6, ["config/tales.toml"]),
+    ("tales", "data/xcoax", 7e6, ["config/tales.toml", "--data-dir", "data/xcoax", "--out-dir", "out/xcoax"]),
+    ("tinystories", "data/tinystories", 4e8, ["config/tinystories.toml"]),
+    ("tinystories", "data/some", 2e6, ["config/small.toml", "--data-dir", "data/some", "--out-dir", "out/some"]),
+])
+def test_the_size_of_a_corpus_decides_which_model_is_recommended(dataset, data_dir, tokens, expected):
+    assert words(data_dir, dataset, tokens, 10**5) == expected
+
+
+def test_the_large_model_is_for_what_it_reads_a_few_times_at_most():
+    large = settings_of("xcoax.toml")
+    read = math.prod(large[name] for name in ("max_iters", "batch_size", "block_size", "gradient_accumulation_steps"))
+    assert words("data/xcoax", "a.txt", read / 16, 2000) == []
+    assert words("data/xcoax", "a.txt", read / 16 - 1, 2000)[0] == "config/small.toml"
+
+
+def test_a_model_is_recommended_only_where_it_finds_a_window():
+    needed = commands.smallest_window()
+    assert needed == settings_of("small.toml")["block_size"] + 1
+    assert words("data/xcoax", "a.txt", 7e9, 1024)[0] == "config/small.toml"
+    for dataset in ("a.txt", "tales", "tinystories", "fineweb"):
+        assert commands.train_on("data/a", dataset, 7e9, needed) is not None
+        assert commands.train_on("data/a", dataset, 7e9, needed - 1) is None
+
+
+def test_files_of_ones_own_are_of_a_kind_that_the_script_reads():
+    assert [shlex.split(commands.preprocess(kind, dataset=commands.OWN))[-1] for kind in commands.KINDS] == [
+        "texts/*.txt", "pairs/*.jsonl"]
