@@ -83,7 +83,7 @@ def read_examples(settings, model, tokenizer):
                          f"{data_dir} were made with another one, of {manifest['vocab_size']:,}. {anew}")
     sets = []
     for split in ("train", "val"):
-        examples = Examples(read_split(data_dir, split, tokenizer.sha256, partial(commands.preprocess, "instruct")),
+        examples = Examples(read_split(data_dir, split, tokenizer, partial(commands.preprocess, "instruct")),
                             model.config.block_size, settings.response_dropout, settings.seed)
         if not len(examples):
             purpose, share = ("train on", 0.02) if split == "train" else ("validate with", 0.2)

@@ -78,7 +78,7 @@ def main():
                          "or name a folder of documents with --data-dir.")
     tokenizer = Tokenizer.load(settings.data_dir / manifest["tokenizer"])
     train_windows, val_windows = (
-        Windows(read_split(settings.data_dir, split, tokenizer.sha256), settings.block_size, settings.seed, split)
+        Windows(read_split(settings.data_dir, split, tokenizer), settings.block_size, settings.seed, split)
         for split in ("train", "val"))
     torch.manual_seed(settings.seed)
     model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, **{name: getattr(settings, name) for name in (

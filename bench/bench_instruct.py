@@ -58,7 +58,7 @@ class BenchSettings:
 
 def held_out(settings, tokenizer):
     """Up to settings.pairs pairs (response, instruction) of the validation split, evenly spread over it, as texts."""
-    split = Examples(read_split(settings.data_dir, "val", tokenizer.sha256, MAKE), block_size=1)
+    split = Examples(read_split(settings.data_dir, "val", tokenizer, MAKE), block_size=1)
     for index in np.linspace(0, len(split) - 1, min(settings.pairs, len(split))).astype(int):
         ids, first = split.row(index)
         yield tokenizer.to_text(ids[:first].tolist()), tokenizer.to_text(ids[first:].tolist())

@@ -1,24 +1,21 @@
 """
-A folder of shards: manifest.json lists them chunk by chunk, with what each split holds of documents, tokens, and UTF-8
-bytes of the original text (of instruction examples: of what is learned, the instruction). What the manifest does not
-name counts for nothing, so it is written last and deleted first.
+A folder of shards: what a run of preprocessing finds in one and puts there, and what is read from it.
 """
 
 import hashlib
-import json
-from functools import partial
+import re
 from pathlib import Path
 
 from tqdm import tqdm
 
 from characters import utf8
 from program import commands
-from program.files import atomic_write
-from shards.format import read_shard, write_shard
+from shards.format import SPLITS, read_shard, write_shard
+from shards.manifest import MANIFEST, kind_of, read_manifest, shard_name, totals
+from tokenizer import Tokenizer
 
-SPLITS = ("train", "val")
-MANIFEST = "manifest.json"
-MADE = {"base": ("*.bin", "tok*.model"), "instruct": ("*.bin",)}  # by preprocessing, besides the manifest
+SMALL_BYTES = 2**28  # of ids in a folder: read through each time it is opened, in less than a second
+_MADE = {"base": r"(train|val)_\d{6,}\.bin|tok\d+\.model", "instruct": r"(train|val)_\d{6,}\.bin"}  # by preprocessing
 
 
 def split_of(text, val_fraction):
@@ -27,59 +24,52 @@ def split_of(text, val_fraction):
     return "val" if int.from_bytes(digest, "big") < val_fraction * 2**64 else "train"
 
 
-def read_manifest(data_dir, made_by=commands.preprocess):
-    """The manifest of a data folder; made_by gives the command that makes such folders, from flags.
-
-    Raises FileNotFoundError or ValueError, each with what to run next.
-    """
-    path = Path(data_dir) / MANIFEST
-    if not path.is_file():
-        raise FileNotFoundError(f"No training shards in {data_dir}. Make them first:\n"
-                                f"    {made_by(data_dir=data_dir)}\n"
-                                "or, without a network, from the embedded corpus:\n"
-                                f"    {made_by(dataset='tales', data_dir=data_dir)}")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}). Make the shards anew:\n"
-                         f"    {made_by(data_dir=data_dir, overwrite=True)}") from error
-
-
-def write_manifest(data_dir, manifest):
-    """Write manifest.json; from now on the shards that it names count."""
-    with atomic_write(Path(data_dir) / MANIFEST, "w") as file:
-        json.dump(manifest, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-
-
 def prepare(data_dir, wanted, kind="base", overwrite=False):
     """The manifest of a run with the settings wanted (a dict), which this one continues; or a new one.
 
-    overwrite throws away what the folder holds. Raises ValueError if the folder holds something else.
+    With overwrite it is new, and clear() takes away what is there once the run is known to work. Raises ValueError if
+    the folder holds something else; shards of the other kind are never written over.
     """
-    data_dir = Path(data_dir)
-    manifest = None
-    if (data_dir / MANIFEST).exists():
+    new, found = {**wanted, "chunks": []}, None
+    if (Path(data_dir) / MANIFEST).exists():
         try:
-            manifest = read_manifest(data_dir, partial(commands.preprocess, kind))
+            found = read_manifest(data_dir, lambda **flags: commands.preprocess(kind, **flags))
         except ValueError:
             if not overwrite:
                 raise
-    if manifest and kind == "instruct" and manifest.get("kind") != "instruct":
-        raise ValueError(f"{data_dir} holds the shards of a corpus, made by preprocess_xcoax.py. Choose another "
-                         "--data-dir")
-    if overwrite:
-        for path in [data_dir / MANIFEST, *(path for pattern in MADE[kind] for path in data_dir.glob(pattern))]:
-            path.unlink(missing_ok=True)
-    elif manifest:
-        differing = [f"{name}: {manifest.get(name)} there, {value} now" for name, value in wanted.items()
-                     if manifest.get(name) != value]
-        if not differing:
-            return manifest
-        if manifest.get("chunks"):
-            raise ValueError(f"{data_dir} holds shards made otherwise ({'; '.join(differing)}). Choose another "
-                             "--data-dir, or replace them with --overwrite")
-    return {**wanted, "chunks": []}
+    if found and kind_of(found) != kind:
+        holds = {"base": "the shards of a corpus", "instruct": "instruction examples"}[kind_of(found)]
+        raise ValueError(f"{data_dir} holds {holds}, made by {commands.SCRIPTS[kind_of(found)]['preprocess']}. Choose "
+                         "another --data-dir")
+    if not found or overwrite:
+        return new
+    differing = _differing({name: found.get(name) for name in wanted}, wanted)
+    if not differing:
+        return found
+    if found["chunks"]:
+        more = f"; and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise ValueError(f"{data_dir} holds shards made otherwise ({'; '.join(differing[:3])}{more}). Choose another "
+                         "--data-dir, or replace them with --overwrite")
+    return new
+
+
+def _differing(there, now, name=""):
+    """What differs in two settings, each difference in words; of objects, in which of their fields."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        return [words for field in {**there, **now}
+                for words in _differing(there.get(field), now.get(field), f"{name} {field}".strip())]
+    if type(there) is int and isinstance(now, dict) and there == now.get("bytes"):
+        return []  # older manifests know no more of a file than its size
+    return [] if there == now else [f"{name}: {there} there, {now} now"]
+
+
+def clear(data_dir, kind="base"):
+    """Take away what preprocessing has made in a folder, known by its names; the manifest first."""
+    data_dir = Path(data_dir)
+    (data_dir / MANIFEST).unlink(missing_ok=True)
+    for path in data_dir.iterdir():
+        if re.fullmatch(_MADE[kind], path.name):
+            path.unlink()
 
 
 def add_chunk(data_dir, manifest, tokenizer, held, **position):
@@ -90,31 +80,62 @@ def add_chunk(data_dir, manifest, tokenizer, held, **position):
     chunk = position
     for split in SPLITS:
         ids, counts = held[split]
-        name = f"{split}_{len(manifest['chunks']):06d}.bin"
-        write_shard(Path(data_dir) / name, ids, tokenizer)
-        chunk[split] = {"file": name, "documents": counts["documents"], "tokens": len(ids), **counts}
+        name = shard_name(split, len(manifest["chunks"]))
+        digest = write_shard(Path(data_dir) / name, ids, tokenizer, split)
+        chunk[split] = {"file": name, "hash": digest, "documents": counts["documents"], "tokens": len(ids), **counts}
     manifest["chunks"].append(chunk)
 
 
-def totals(manifest, split):
-    """What a split holds over all chunks: {"documents", "tokens", "bytes", and what else is counted}."""
-    chunks = [chunk[split] for chunk in manifest["chunks"]]
-    names = dict.fromkeys(["documents", "tokens", "bytes", *(name for chunk in chunks for name in chunk)])
-    return {name: sum(chunk[name] for chunk in chunks) for name in names if name != "file"}
+def read_split(data_dir, split, tokenizer=None, made_by=commands.preprocess, verify=None):
+    """All shards of a split that the manifest lists, each as the manifest describes it.
 
-
-def read_split(data_dir, split, tokenizer_sha256=None, made_by=commands.preprocess):
-    """All shards of a split that the manifest lists.
-
-    Raises ValueError where they do not belong together, or not to the tokenizer given by its hash.
+    verify reads every id and compares them with their hash; by default that of a folder of SMALL_BYTES at most, since
+    larger ones would take minutes at every start. Raises ValueError where shards and manifest do not belong together,
+    or not to the tokenizer given.
     """
     manifest, data_dir = read_manifest(data_dir, made_by), Path(data_dir)
-    shards = [read_shard(data_dir / chunk[split]["file"], made_by)
-              for chunk in tqdm(manifest["chunks"], desc=f"checking {split} shards", delay=2)]
-    known = tokenizer_sha256 or bytes.fromhex(manifest["tokenizer_sha256"])
-    for shard in shards:
-        if shard.tokenizer_sha256 != known:
-            raise ValueError(f"{shard.path} was made with another tokenizer than "
-                             f"{'the one given' if tokenizer_sha256 else data_dir / MANIFEST}. "
-                             f"Make the shards anew:\n    {made_by(data_dir=data_dir, overwrite=True)}")
+    if verify is None:
+        verify = 2 * sum(totals(manifest, split)["tokens"] for split in SPLITS) <= SMALL_BYTES
+
+    def anew(**flags):
+        size = {"vocab_size": manifest["vocab_size"]} if kind_of(manifest) == "base" else {}
+        return made_by(**{**flags, "dataset": manifest["source"]["dataset"], **size})
+
+    shards = []
+    for chunk in tqdm(manifest["chunks"], desc=f"checking {split} shards", unit=" shards", delay=2, leave=False,
+                      dynamic_ncols=True):
+        shards.append(read_shard(data_dir / chunk[split]["file"], anew, verify))
+        if fault := _foreign(shards[-1], manifest, chunk[split], split, data_dir / MANIFEST, tokenizer):
+            raise ValueError(f"{shards[-1].path} {fault}. Make the shards anew:\n"
+                             f"    {anew(data_dir=data_dir, overwrite=True)}")
     return shards
+
+
+def _foreign(shard, manifest, listed, split, manifest_path, tokenizer):
+    """In which way a shard is not the one that the manifest lists, in words; None if it is."""
+    for sha256, name in ((bytes.fromhex(manifest["tokenizer_sha256"]), manifest_path),
+                         (tokenizer and tokenizer.sha256, "the one given")):
+        if sha256 and shard.tokenizer_sha256 != sha256:
+            return f"was made with another tokenizer than {name}"
+    digest = listed.get("hash")  # an older manifest has none, and neither have its shards, which do not say their split
+    for field, found, expected in (
+            ("split", shard.split, split if digest else None), ("tokens", len(shard.tokens), listed["tokens"]),
+            ("hash of the ids", shard.hash, digest), ("direction", shard.direction, manifest["direction"]),
+            ("vocabulary size", shard.vocab_size, manifest["vocab_size"]),
+            ("vocabulary size", shard.vocab_size, tokenizer.vocab_size if tokenizer else shard.vocab_size)):
+        if found != expected:
+            return f"is not the shard that {manifest_path} lists: its {field} is {found}, expected {expected}"
+    return None
+
+
+def check(data_dir, made_by=commands.preprocess):
+    """Read every id of every shard of a folder, and its tokenizer; a line that says what was found.
+
+    Raises what read_split and Tokenizer.load do.
+    """
+    name = read_manifest(data_dir, made_by).get("tokenizer")  # examples have none in their folder
+    tokenizer = Tokenizer.load(Path(data_dir) / name) if name else None
+    shards = [shard for split in SPLITS for shard in read_split(data_dir, split, tokenizer, made_by, verify=True)]
+    older = sum(shard.hash is None for shard in shards)
+    return (f"{data_dir} is whole: {len(shards):,} shards, {sum(len(shard.tokens) for shard in shards):,} tokens"
+            + (f"; {older:,} of the shards are of an older version and hold no hash of their ids" if older else ""))

@@ -11,7 +11,8 @@ import numpy as np
 
 from characters import utf8
 from program.processes import children
-from shards.folder import SPLITS, split_of
+from shards.folder import split_of
+from shards.format import SPLITS
 from tokenizer import Tokenizer
 
 TASK_BYTES = 500_000       # of text: what a worker is given at a time

@@ -106,7 +106,7 @@ def texts_of(data, split, tokenizer):
 def test_the_best_checkpoint_alone_gives_the_validation_loss_again(unbroken, data):
     content = checkpoint.load(unbroken / "best_checkpoint.pt", kind="base")
     opened = checkpoint.open_model(unbroken / "best_checkpoint.pt", "base", device="cpu")
-    windows = Windows(read_split(data, "val", opened.tokenizer.sha256), opened.model.config.block_size)
+    windows = Windows(read_split(data, "val", opened.tokenizer), opened.model.config.block_size)
     batches = [(*map(torch.from_numpy, pair), None) for pair in windows.fixed_batches(256, 4)]
     best = min(row["val_loss"] for row in rows(unbroken) if "val_loss" in row)
     assert evaluate(opened.model, batches, CPU, torch.float32) == pytest.approx(best, rel=1e-4)

@@ -12,7 +12,8 @@ import torch
 
 from backchat.template import encode_instruction, encode_response
 from model import GPT, GPTConfig
-from shards import SPLITS, split_of, write_manifest, write_shard
+from shards import SPLITS, split_of, write_manifest
+from shards.folder import add_chunk
 from tokenizer import Tokenizer, train_tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -34,17 +35,17 @@ def make_shards(folder, direction="reverse", vocab_size=400):
     """Tokenizer, shards and manifest of TEXTS in folder; returns the tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     model = train_tokenizer(TEXTS, vocab_size, direction)
-    tokenizer, chunk = Tokenizer(model), {"next": [0, len(TEXTS)]}
+    tokenizer, held = Tokenizer(model), {}
     (folder / f"tok{vocab_size}.model").write_bytes(model)
     for split in SPLITS:
         texts = [text for text in TEXTS if split_of(text, 0.1) == split]
         ids = np.array([i for text in texts for i in tokenizer.encode_document(text)], dtype=np.uint16)
-        write_shard(folder / f"{split}_000000.bin", ids, tokenizer)
-        chunk[split] = {"file": f"{split}_000000.bin", "documents": len(texts), "tokens": len(ids),
-                        "bytes": sum(len(text.encode()) for text in texts)}
-    write_manifest(folder, {"source": {"dataset": "tiny"}, "direction": direction, "vocab_size": vocab_size,
-                            "tokenizer": f"tok{vocab_size}.model", "tokenizer_sha256": tokenizer.sha256.hex(),
-                            "complete": True, "chunks": [chunk]})
+        held[split] = ids, {"documents": len(texts), "bytes": sum(len(text.encode()) for text in texts)}
+    manifest = {"source": {"dataset": "tiny"}, "direction": direction, "vocab_size": vocab_size,
+                "tokenizer": f"tok{vocab_size}.model", "tokenizer_sha256": tokenizer.sha256.hex(), "complete": True,
+                "chunks": []}
+    add_chunk(folder, manifest, tokenizer, held, next=[0, len(TEXTS)])
+    write_manifest(folder, manifest)
     return tokenizer
 
 
