@@ -14,9 +14,9 @@ val_*.bin, one pair for every 10,000 records, and last of all manifest.json, wit
 import hashlib
 import itertools
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,11 +26,13 @@ from backchat.records import files_of, full_instruction, pair, read_records, sha
 from backchat.template import AROUND, encode_instruction, encode_response, prompt_room
 from characters import utf8
 from corpus import hub
+from corpus.files import identity
 from program import commands
+from program.files import locked_folder
 from program.settings import launch, parse, show
 from program.streams import say
 from shards import SPLITS, split_of, totals, write_manifest
-from shards.folder import add_chunk, prepare
+from shards.folder import add_chunk, check, clear, prepare
 from tokenizer import Tokenizer
 
 CHUNK_RECORDS = 10_000
@@ -62,17 +64,21 @@ class PreprocessSettings:
     seed: int = 1
     """Which tales are told; the order of other records has no chance in it."""
     overwrite: bool = False
-    """Throw away the shards that the folder holds and start anew."""
+    """Start anew, and throw away the shards that the folder holds once there are new examples."""
+    check: bool = False
+    """Only read every token of the shards that the folder holds, and say whether they are as they were written."""
 
     def __post_init__(self):
-        if self.tokenizer is None:
-            self.tokenizer = Path(f"data/xcoax/tok{self.vocab_size}.model")
-        if self.num_records is None and self.dataset == "tales":
-            self.num_records = TALES_RECORDS
         if self.num_records is not None and self.num_records < 1 or not 0 < self.val_fraction < 1:
             raise ValueError("--num-records must be at least 1 and --val-fraction between 0 and 1")
         if self.block_size is not None and self.block_size < 32:
             raise ValueError(f"--block-size {self.block_size} has no room for an example; it must be at least 32")
+
+    def derive(self):
+        if self.tokenizer is None:
+            self.tokenizer = Path(f"data/xcoax/tok{self.vocab_size}.model")
+        if self.num_records is None and self.dataset == "tales":
+            self.num_records = TALES_RECORDS
 
 
 def load_tokenizer(path):
@@ -92,7 +98,7 @@ def prepare_folder(settings, tokenizer):
     if settings.dataset == "tales":
         source["seed"] = settings.seed
     elif not hub.find_records(settings.dataset):
-        source["files"] = {file: os.path.getsize(file) for file in files_of(settings.dataset)}
+        source["files"] = {file: identity(file) for file in files_of(settings.dataset)}
     return prepare(settings.data_dir, {
         "kind": "instruct", "source": source, "direction": tokenizer.direction, "block_size": settings.block_size,
         "val_fraction": settings.val_fraction, "vocab_size": tokenizer.vocab_size,
@@ -142,20 +148,18 @@ def joined(examples):
     return held
 
 
-def main():
-    settings = parse(PreprocessSettings, __doc__)
-    tokenizer, block_size = load_tokenizer(settings.tokenizer)
-    settings.block_size = settings.block_size or block_size
-    settings.vocab_size = tokenizer.vocab_size
-    show(settings)
+def make_examples(settings, tokenizer):
+    """Make the shards of a folder that is locked, unless they are there; returns its manifest."""
     manifest = prepare_folder(settings, tokenizer)
     if manifest["chunks"]:
         say(f"{settings.data_dir} is complete; --overwrite makes it anew.")
-        return report(settings, manifest)
+        return manifest
     counts = Counter()
     with tqdm(examples(settings, tokenizer, counts), unit=" records", desc="examples", dynamic_ncols=True) as progress:
         stream = iter(progress)
         while chunk := list(itertools.islice(stream, CHUNK_RECORDS)):
+            if settings.overwrite and not manifest["chunks"]:
+                clear(settings.data_dir, "instruct")
             add_chunk(settings.data_dir, manifest, tokenizer, joined(chunk))
     if not counts["kept"]:
         why = ", ".join(f"{name} ({count:,})" for name, count in counts.items() if name.startswith("dropped"))
@@ -163,7 +167,19 @@ def main():
                          "with --dataset, or try --dataset tales")
     manifest["counts"] = {name: count for name, count in counts.items() if count}
     write_manifest(settings.data_dir, manifest)
-    report(settings, manifest)
+    return manifest
+
+
+def main():
+    settings = parse(PreprocessSettings, __doc__)
+    if settings.check:
+        return say(check(settings.data_dir, partial(commands.preprocess, "instruct")))
+    tokenizer, block_size = load_tokenizer(settings.tokenizer)
+    settings.block_size = settings.block_size or block_size
+    settings.vocab_size = tokenizer.vocab_size
+    show(settings)
+    with locked_folder(settings.data_dir):
+        report(settings, make_examples(settings, tokenizer))
 
 
 def report(settings, manifest):
@@ -180,8 +196,11 @@ def report(settings, manifest):
     if settings.dataset == "tales":
         config, data_dir, model = ["config/instruct_tales.toml"], "data/instruct_tales", "out/tales/best_checkpoint.pt"
     flags = {"data_dir": settings.data_dir} if settings.data_dir != Path(data_dir) else {}
-    if settings.tokenizer.suffix == ".pt" and settings.tokenizer != Path(model):
-        flags |= {"model_path": settings.tokenizer, "out_dir": f"{settings.tokenizer.parent}_{settings.data_dir.name}"}
+    suits = settings.tokenizer
+    if suits.suffix != ".pt":
+        suits = Path("out", suits.resolve().parent.name, "best_checkpoint.pt")  # as preprocess_xcoax.py recommends it
+    if suits != Path(model):
+        flags |= {"model_path": suits, "out_dir": f"{suits.parent}_{settings.data_dir.name}"}
     say(f"Next:\n    {commands.train('instruct', *config, **flags)}")
 
 

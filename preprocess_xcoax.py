@@ -6,8 +6,8 @@ Turn a corpus into a tokenizer and shards of token ids.
     python preprocess_xcoax.py --dataset 'texts/*.txt,more.parquet' --data-dir data/mine
 
 Writes data/xcoax/tok8888.model (the number is the vocabulary size), train_*.bin and val_*.bin, one pair for every chunk
-of 10,000 documents, and manifest.json. Stopped at any moment, the same command goes on after the last whole chunk; more
---num-chunks lengthen what is there.
+of 10,000 documents, and manifest.json. Stopped at any moment, the same command goes on after the last whole chunk (or
+begins anew, while there is no tokenizer); more --num-chunks lengthen what is there. --check reads what is there.
 """
 
 import os
@@ -23,18 +23,20 @@ from tqdm import tqdm
 from characters import utf8
 from corpus.documents import open_corpus
 from program import commands
-from program.files import atomic_write
+from program.files import atomic_write, locked_folder
 from program.processes import children
 from program.settings import launch, parse, show
 from program.streams import say
 from reverse import reading_units
 from shards import SPLITS, totals, write_manifest
-from shards.folder import add_chunk, prepare
+from shards.folder import add_chunk, check, clear, prepare
+from shards.manifest import tokenizer_name
 from shards.tokenizing import chunks, workers
 from tokenizer import Tokenizer, train_tokenizer
 
 SAMPLE_BYTES = 40_000_000  # of text that the tokenizer is trained on
 VARIED_CHARACTERS = 12_000_000
+MOST_VAL_FRACTION = 0.5   # that is recommended to a small corpus
 MOST_WORKERS = 8          # by default: each takes about 100 MB, and one reader cannot feed many more
 
 
@@ -64,17 +66,22 @@ class PreprocessSettings:
     seed: int = 1
     """Which tales are told; the order of any other corpus has no chance in it."""
     overwrite: bool = False
-    """Throw away what the folder holds and start anew."""
+    """Start anew, and throw away the tokenizer and the shards that the folder holds once there is a new tokenizer."""
+    check: bool = False
+    """Only read every token of the shards that the folder holds, and say whether they are as they were written."""
 
     def __post_init__(self):
+        numbers = [number for number in (self.num_chunks, self.chunk_documents, self.num_workers) if number is not None]
+        if min(numbers) < 1 or not 0 < self.val_fraction < 1:
+            raise ValueError("--num-chunks, --chunk-documents and --num-workers must be at least 1, and --val-fraction "
+                             "between 0 and 1")
+
+    def derive(self):
         if self.num_chunks is None:
             self.num_chunks = 4 if self.dataset == "tales" else 1000
         if self.num_workers is None:
             self.num_workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
                                    else os.cpu_count() or 1)
-        if min(self.num_chunks, self.chunk_documents, self.num_workers) < 1 or not 0 < self.val_fraction < 1:
-            raise ValueError("--num-chunks, --chunk-documents and --num-workers must be at least 1, and --val-fraction "
-                             "between 0 and 1")
 
 
 def prepare_folder(settings, corpus):
@@ -84,7 +91,7 @@ def prepare_folder(settings, corpus):
     """
     manifest = prepare(settings.data_dir, {
         "source": corpus.source, "direction": settings.direction, "val_fraction": settings.val_fraction,
-        "tokenizer": f"tok{settings.vocab_size}.model", "vocab_size": settings.vocab_size,
+        "tokenizer": tokenizer_name(settings.vocab_size), "vocab_size": settings.vocab_size,
         "chunk_documents": settings.chunk_documents}, overwrite=settings.overwrite)
     manifest.setdefault("complete", False)
     return manifest
@@ -136,11 +143,14 @@ def make_tokenizer(settings, manifest, path):
     """Train the tokenizer on a sample of the corpus, or load the one that an earlier run has written.
 
     The sample is drawn from the whole corpus whatever --num-chunks, so that a run lengthened later equals a long one.
+    A run that ends before the tokenizer is written leaves nothing of the sample: the next one draws the same again.
     """
     if "tokenizer_sha256" in manifest and path.exists():
         tokenizer = Tokenizer.load(path)
     else:
         tokenizer = learn_tokenizer(settings)
+        if settings.overwrite:
+            clear(settings.data_dir)
         if not manifest["chunks"]:
             write_tokenizer(path, tokenizer)
     if manifest.setdefault("tokenizer_sha256", tokenizer.sha256.hex()) != tokenizer.sha256.hex():
@@ -184,41 +194,57 @@ def make_shards(settings, corpus, manifest, tokenizer):
         say(f"{cut} documents of over a million characters were cut.")
 
 
+def preprocess(settings):
+    """Make what is wanted and not yet there of a folder that is locked; returns its manifest."""
+    corpus = open_corpus(settings.dataset, settings.text_column, settings.seed)
+    manifest = prepare_folder(settings, corpus)
+    done = len(manifest["chunks"])
+    if manifest["complete"] or done >= settings.num_chunks:
+        say(f"{settings.data_dir} is complete with {done} chunk{'s' * (done != 1)}; --overwrite makes it anew.")
+        return manifest
+    tokenizer = make_tokenizer(settings, manifest, settings.data_dir / manifest["tokenizer"])
+    if done:
+        say(f"Going on after chunk {done} of at most {settings.num_chunks}.")
+    make_shards(settings, corpus, manifest, tokenizer)
+    return manifest
+
+
 def main():
     settings = parse(PreprocessSettings, __doc__)
+    if settings.check:
+        return say(check(settings.data_dir))
     show(settings)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        corpus = open_corpus(settings.dataset, settings.text_column, settings.seed)
-        manifest = prepare_folder(settings, corpus)
-        done = len(manifest["chunks"])
-        if manifest["complete"] or done >= settings.num_chunks:
-            say(f"{settings.data_dir} is complete with {done} chunk{'s' * (done != 1)}; --overwrite makes it anew.")
-        else:
-            tokenizer = make_tokenizer(settings, manifest, settings.data_dir / manifest["tokenizer"])
-            if done:
-                say(f"Going on after chunk {done} of at most {settings.num_chunks}.")
-            make_shards(settings, corpus, manifest, tokenizer)
-        report(settings, manifest)
+        with locked_folder(settings.data_dir):
+            report(settings, preprocess(settings))
     except (KeyboardInterrupt, SystemExit) as stop:
         say(f"\nStopped. Whole chunks are kept in {settings.data_dir}; the same command goes on after them.")
         raise SystemExit(getattr(stop, "code", 130)) from None
 
 
 def report(settings, manifest):
-    """Print what each split holds, and the next command."""
+    """Print what each split holds, and the next command, or what is missing for it."""
     for split in SPLITS:
         held = totals(manifest, split)
         say(f"{split:>6}: {held['documents']:>12,} documents {held['tokens']:>16,} tokens {held['bytes']:>16,} bytes"
               + (f"   {held['bytes'] / held['tokens']:.2f} bytes per token" if held["tokens"] else ""))
-    if not totals(manifest, "val")["tokens"]:
-        say("No document fell to validation, and training needs some. Run the same command again, with\n"
-              f"    --overwrite --val-fraction {min(0.5, 10 * settings.val_fraction):g}")
-        return
-    config = ["config/tales.toml"] if settings.dataset == "tales" else []
-    data_dir = settings.data_dir if settings.data_dir != PreprocessSettings.data_dir else None
-    say(f"Next:\n    {commands.train('base', *config, data_dir=data_dir)}")
+    longest = {split: max((chunk[split]["tokens"] for chunk in manifest["chunks"]), default=0) for split in SPLITS}
+    needed = commands.smallest_window()
+    if longest["train"] < needed:
+        say(f"Training needs a chunk of {needed} tokens at least, the longest has {longest['train']}: more text is "
+            "needed.")
+    elif longest["val"] < needed and settings.val_fraction < MOST_VAL_FRACTION:
+        share = 4 * needed / sum(totals(manifest, split)["tokens"] for split in SPLITS)
+        larger = min(MOST_VAL_FRACTION, max(share, 10 * settings.val_fraction))
+        say(f"Validation needs {needed} tokens of one chunk at least, the most are {longest['val']}. Run the same "
+            f"command again, with\n    --overwrite --val-fraction {larger:.2g}")
+    elif longest["val"] < needed:
+        say(f"Validation needs {needed} tokens of one chunk at least, the most are {longest['val']}: more documents "
+            "are needed.")
+    else:
+        tokens = totals(manifest, "train")["tokens"]
+        say(f"Next:\n    {commands.train_on(settings.data_dir, settings.dataset, tokens, min(longest.values()))}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What preprocess_instruct.py makes of instruction records."""
 
 from collections import Counter
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -11,11 +12,20 @@ from hypothesis import strategies as st
 import preprocess_instruct
 from backchat.records import full_instruction
 from backchat.template import encode_instruction
+from program.files import locked_folder
+from program.settings import parse
 from reverse import reverse
 from shards import SPLITS, folder, read_manifest, read_split, totals
+from tests.support.damage_shards import HEADER_BYTES, flip
 from tests.support.instruct import BLOCK, examples_of, kept, preprocess
+from tests.support.runs import call
 from tests.support.tiny import RECORDS, make_shards, write_lines
 from tokenizer import BOS_ID, EOS_ID
+
+
+def contents(folder):
+    """{name: bytes} of a data folder, without the lock."""
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
 
 
 def test_an_example_is_the_template_put_together_from_ids(tokenizer):
@@ -99,12 +109,12 @@ def test_the_shards_hold_every_example_and_the_manifest_says_how_much(data, toke
 
 
 def test_the_same_command_again_says_complete_and_other_settings_are_refused(base, data, capsys):
-    dataset, before = data.parent / "records.jsonl", {path.name: path.read_bytes() for path in data.iterdir()}
+    dataset, before = data.parent / "records.jsonl", contents(data)
     preprocess(dataset, base, data)
     assert "is complete" in capsys.readouterr().out
     with pytest.raises(ValueError, match="block_size: 96 there, 128 now.*--overwrite"):
         preprocess(dataset, base, data, "--block-size", "128")
-    assert {path.name: path.read_bytes() for path in data.iterdir()} == before
+    assert contents(data) == before
 
 
 def test_an_interrupted_run_leaves_nothing_that_counts_and_the_same_command_makes_it_whole(base, data, tmp_path):
@@ -145,3 +155,62 @@ def test_tales_give_as_many_pairs_as_asked_and_a_useless_file_is_an_error(base, 
     write_lines(tmp_path / "empty.jsonl", [{"instruction": "", "output": "x"}])
     with pytest.raises(ValueError, match="no record that can be used: dropped: empty instruction .1."):
         preprocess(tmp_path / "empty.jsonl", base, tmp_path / "none")
+
+
+def test_to_overwrite_keeps_what_is_there_until_there_are_new_examples(base, data, tmp_path):
+    preprocess(data.parent / "records.jsonl", base, tmp_path / "data")
+    before = contents(tmp_path / "data")
+    write_lines(tmp_path / "bad.jsonl", [*RECORDS, {"instruction": 5, "output": "x"}])
+    with pytest.raises(ValueError, match="bad.jsonl"):
+        preprocess(tmp_path / "bad.jsonl", base, tmp_path / "data", "--overwrite")
+    assert contents(tmp_path / "data") == before
+    (tmp_path / "data/model.bin").write_bytes(b"a stranger's")
+    preprocess(data.parent / "records.jsonl", base, tmp_path / "data", "--overwrite", "--num-records", "90")
+    assert set(contents(tmp_path / "data")) == {*before, "model.bin"} and contents(tmp_path / "data") != before
+
+
+def test_records_that_have_changed_are_refused_even_where_their_size_has_not(base, tmp_path):
+    path = write_lines(tmp_path / "records.jsonl", RECORDS)
+    preprocess(path, base, tmp_path / "data")
+    path.write_text(path.read_text().replace("barn", "bran", 1))
+    with pytest.raises(ValueError, match="made otherwise .source files .*records.jsonl hash: .* there, .* now"):
+        preprocess(path, base, tmp_path / "data")
+
+
+def test_while_one_run_is_at_work_in_a_folder_another_is_refused(base, data, tmp_path):
+    with locked_folder(tmp_path), pytest.raises(OSError, match="is being written by another run"):
+        preprocess(data.parent / "records.jsonl", base, tmp_path)
+    assert contents(tmp_path) == {}
+
+
+def test_to_check_says_that_the_folder_is_whole_or_what_is_not(base, data, tmp_path, capsys):
+    preprocess(data.parent / "records.jsonl", base, tmp_path)
+    capsys.readouterr()
+    call(preprocess_instruct, "--check", "--data-dir", tmp_path)
+    assert capsys.readouterr().out.startswith(f"{tmp_path} is whole: 2 shards, ")
+    flip("val_000000.bin", 8 * HEADER_BYTES + 50)(tmp_path)
+    with pytest.raises(ValueError, match="val_000000.bin is damaged(.|\n)*python preprocess_instruct.py --data-dir"):
+        call(preprocess_instruct, "--check", "--data-dir", tmp_path)
+
+
+@pytest.mark.parametrize("file, flags, num_records, path", [
+    ('dataset = "tales"\n', ["--dataset=open-instruct"], None, "data/xcoax/tok8888.model"),
+    ("vocab_size = 500\n", ["--dataset=tales", "--vocab-size=600"], 40_000, "data/xcoax/tok600.model"),
+    ('dataset = "tales"\nnum_records = 9\n', ["--tokenizer=a.pt"], 9, "a.pt")])
+def test_what_follows_from_other_settings_follows_from_the_last_of_them(tmp_path, file, flags, num_records, path):
+    (tmp_path / "mine.toml").write_text(file)
+    found = parse(preprocess_instruct.PreprocessSettings, "", [str(tmp_path / "mine.toml"), *flags])
+    assert (found.num_records, str(found.tokenizer)) == (num_records, path)
+
+
+@pytest.mark.parametrize("of, data_dir, expected", [
+    ("data/xcoax/tok8888.model", "data/instruct", ""),
+    ("data/mine/tok500.model", "data/pairs", " --data-dir data/pairs --model-path out/mine/best_checkpoint.pt "
+     "--out-dir out/mine_pairs"),
+    ("out/xcoax/best_checkpoint.pt", "data/pairs", " --data-dir data/pairs"),
+    ("a/b.pt", "data/instruct", " --model-path a/b.pt --out-dir a_instruct"),
+])
+def test_the_next_command_names_the_model_that_has_the_tokenizer(data, capsys, of, data_dir, expected):
+    preprocess_instruct.report(preprocess_instruct.PreprocessSettings(tokenizer=Path(of), dataset="a.jsonl",
+                                                                      data_dir=Path(data_dir)), read_manifest(data))
+    assert capsys.readouterr().out.endswith(f"Next:\n    python finetune_xcoax.py{expected}\n")

@@ -5,20 +5,28 @@ import os
 import random
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import preprocess_xcoax as preprocess
-from corpus import tales
+import train_xcoax
+from corpus import documents, tales
 from corpus.documents import open_corpus
+from program.files import locked_folder
+from program.settings import parse
 from shards import read_manifest, read_shard, split_of, tokenizing, totals, write_manifest
+from tests.support.damage_shards import HEADER_BYTES, flip
 from tests.support.fake_hub import fineweb_files, hub
 from tests.support.processes import members, wait_until, workers
+from tests.support.runs import call
 from tests.support.texts import LANGUAGES
 from tests.support.tiny import ROOT
 from tokenizer import EOS_ID, Tokenizer
@@ -51,8 +59,8 @@ def run(*flags, dataset, data_dir, **options):
 
 
 def contents(folder):
-    """{name: bytes} of a data folder."""
-    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+    """{name: bytes} of a data folder, without the lock."""
+    return {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir()) if path.name != ".lock"}
 
 
 FLAGS = ("--chunk-documents=200", "--num-workers=1", "--val-fraction=0.1")
@@ -95,7 +103,8 @@ def test_the_manifest_counts_what_the_shards_hold(reference):
         for split in ("train", "val"):
             shard, texts = read_shard(folder / chunk[split]["file"]), documents_of(folder, split, tokenizer, chunk)
             assert shard.tokenizer_sha256 == tokenizer.sha256
-            assert chunk[split] == {"file": chunk[split]["file"], "tokens": len(shard.tokens), "documents": len(texts),
+            assert chunk[split] == {"file": chunk[split]["file"], "hash": shard.hash, "tokens": len(shard.tokens),
+                                    "documents": len(texts),
                                     "bytes": sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)}
     assert manifest["complete"] and totals(manifest, "val")["documents"] > 50
 
@@ -103,7 +112,8 @@ def test_the_manifest_counts_what_the_shards_hold(reference):
 def test_a_finished_run_says_what_it_made_and_the_next_command(reference):
     folder, output = reference
     assert f"train: {totals(read_manifest(folder), 'train')['documents']:>12,} documents" in output
-    assert f"Next:\n    python train_xcoax.py --data-dir {folder}" in output
+    assert output.endswith(f"Next:\n    python train_xcoax.py config/small.toml --data-dir {folder} "
+                           f"--out-dir out/{folder.name}\n")
 
 
 def test_the_split_of_a_document_depends_on_nothing_else(reference, texts_folder):
@@ -122,7 +132,7 @@ def test_any_number_of_workers_gives_the_same_shards(reference, texts_folder, tm
     folder, _ = reference
     monkeypatch.setattr(tokenizing, "TASK_BYTES", 3_000)
     wanted = preprocess.PreprocessSettings(dataset=str(texts_folder), vocab_size=VOCAB, data_dir=tmp_path,
-                                           chunk_documents=200, val_fraction=0.1, num_workers=workers)
+                                           chunk_documents=200, val_fraction=0.1, num_workers=workers, num_chunks=100)
     (tmp_path / f"tok{VOCAB}.model").write_bytes((folder / f"tok{VOCAB}.model").read_bytes())
     tokenizer, found = Tokenizer.load(tmp_path / f"tok{VOCAB}.model"), open_corpus(str(texts_folder))
     manifest = preprocess.prepare_folder(wanted, found)
@@ -332,6 +342,132 @@ def test_a_tokenizer_of_another_run_is_refused(reference, texts_folder, tmp_path
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     status, output = run(*FLAGS, dataset=texts_folder, data_dir=tmp_path)
     assert status == 1 and "is not the tokenizer that the shards" in output
+
+
+# --- in this process, with a thread instead of child processes ----------------------------------------------------
+
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """A function that runs the script here: it takes flags and returns what was printed."""
+    @contextmanager
+    def threads(count, initializer=None, arguments=()):
+        with ThreadPoolExecutor(1, initializer=initializer, initargs=arguments) as executor:
+            yield executor
+
+    def run_here(*flags, data_dir, dataset="tales", vocab_size=VOCAB):
+        call(preprocess, f"--dataset={dataset}", f"--data-dir={data_dir}", f"--vocab-size={vocab_size}", *flags)
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(preprocess, "children", threads)
+    monkeypatch.setattr(tokenizing, "children", threads)
+    before = signal.getsignal(signal.SIGTERM)
+    yield run_here
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A file with a corpus of 60 stories."""
+    path = tmp_path / "small.txt"
+    path.write_text("\n<|endoftext|>\n".join(tales.story(7, i) for i in range(60)))
+    return path
+
+
+def test_the_command_that_is_recommended_for_a_small_corpus_trains(here, small, tmp_path, monkeypatch):
+    output = here("--val-fraction=0.1", dataset=small, data_dir=tmp_path / "data/small texts")
+    command = shlex.split(output.rpartition("Next:\n")[2])
+    assert command[:3] == ["python", "train_xcoax.py", "config/small.toml"]
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    monkeypatch.chdir(tmp_path)
+    call(train_xcoax, *command[2:], "--max-iters=1", "--batch-size=1", "--eval-iters=1", "--no-compile", "--device=cpu",
+         "--dtype=float32")
+    assert (tmp_path / "out/small texts/best_checkpoint.pt").exists()
+
+
+def test_the_next_command_for_the_tales_reads_the_folder_that_was_written(here, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(documents, "TALES_PER_PART", 300)
+    output = here("--num-chunks=1", "--chunk-documents=100", data_dir="data/xcoax")
+    assert output.endswith("    python train_xcoax.py config/tales.toml --data-dir data/xcoax --out-dir out/xcoax\n")
+
+
+@pytest.mark.parametrize("text, val_fraction, said", [
+    ("a few words", 0.1, "Training needs a chunk of 257 tokens at least, the longest has "),
+    ("many words " * 300, 0.1, "the most are 0. Run the same command again, with\n    --overwrite --val-fraction 0.5"),
+    ("many words " * 3000, 0.01, "with\n    --overwrite --val-fraction 0.1\n"),
+    ("many words " * 300, 0.5, "the most are 0: more documents are needed.\n"),
+], ids=["too short", "too little to validate", "too few to validate", "one document"])
+def test_a_corpus_without_a_window_is_told_what_it_lacks(here, tmp_path, text, val_fraction, said):
+    number = next(number for number in range(100) if split_of(f"{text}{number}", 0.5) == "train")
+    (tmp_path / "a.txt").write_text(f"{text}{number}")
+    output = here(f"--val-fraction={val_fraction}", dataset=tmp_path / "a.txt", data_dir=tmp_path / "a", vocab_size=277)
+    assert said in output and "Next:" not in output
+
+
+def test_to_overwrite_keeps_what_is_there_until_there_is_a_new_tokenizer(here, small, tmp_path):
+    folder = tmp_path / "data"
+    here(dataset=small, data_dir=folder)
+    (folder / "tokenizer.model").write_bytes(b"a stranger's")
+    (folder / "pytorch_model.bin").write_bytes(b"a stranger's")
+    before = contents(folder)
+    with pytest.raises(ValueError, match="more than this corpus can fill"):
+        here("--overwrite", dataset=small, data_dir=folder, vocab_size=60_000)
+    assert contents(folder) == before
+    here("--overwrite", dataset=small, data_dir=folder, vocab_size=500)
+    assert set(contents(folder)) == {*before, "tok500.model"} - {f"tok{VOCAB}.model"}
+    assert contents(folder)["pytorch_model.bin"] == contents(folder)["tokenizer.model"] == b"a stranger's"
+
+
+def test_examples_are_never_replaced_by_a_corpus(here, data, small):
+    before = contents(data)
+    for flags in ([], ["--overwrite"]):
+        with pytest.raises(ValueError, match="holds instruction examples, made by preprocess_instruct.py"):
+            here(*flags, dataset=small, data_dir=data)
+    assert contents(data) == before
+
+
+def test_a_corpus_that_has_changed_is_refused_even_where_its_size_has_not(here, small, tmp_path):
+    here("--num-chunks=1", "--chunk-documents=10", dataset=small, data_dir=tmp_path / "data")
+    os.utime(small, (1, 1))
+    here("--num-chunks=2", "--chunk-documents=10", dataset=small, data_dir=tmp_path / "data")
+    small.write_text(small.read_text().replace("e", "i", 1))
+    with pytest.raises(ValueError, match="made otherwise .source files .*small.txt hash: .* there, .* now"):
+        here("--num-chunks=3", "--chunk-documents=10", dataset=small, data_dir=tmp_path / "data")
+
+
+def test_while_one_run_is_at_work_in_a_folder_another_is_refused_and_told_by_whom(here, small, tmp_path):
+    with locked_folder(tmp_path / "data"):
+        with pytest.raises(OSError, match=f"is being written by another run .process {os.getpid()} on "):
+            here(dataset=small, data_dir=tmp_path / "data")
+    assert contents(tmp_path / "data") == {}
+    here(dataset=small, data_dir=tmp_path / "data")
+
+
+def test_to_check_says_that_the_folder_is_whole_or_what_is_not(here, small, tmp_path):
+    here(dataset=small, data_dir=tmp_path / "data")
+    before = contents(tmp_path / "data")
+    assert "is whole: 2 shards, " in here("--check", data_dir=tmp_path / "data")
+    assert contents(tmp_path / "data") == before
+    flip("train_000000.bin", 8 * HEADER_BYTES + 77)(tmp_path / "data")
+    with pytest.raises(ValueError, match="train_000000.bin is damaged"):
+        here("--check", data_dir=tmp_path / "data")
+
+
+# --- settings -----------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("file, flags, chunks", [
+    ("vocab_size = 500\n", ["--dataset=tales"], 4), ('dataset = "tales"\n', ["--dataset=fineweb"], 1000),
+    ('dataset = "tales"\n', [], 4), ("num_chunks = 7\n", ["--dataset=tales"], 7)])
+def test_what_follows_from_other_settings_follows_from_the_last_of_them(tmp_path, file, flags, chunks):
+    (tmp_path / "mine.toml").write_text(file)
+    found = parse(preprocess.PreprocessSettings, "", [str(tmp_path / "mine.toml"), *flags])
+    assert found.num_chunks == chunks and 1 <= found.num_workers <= 8
+
+
+@pytest.mark.parametrize("wrong", [{"num_chunks": 0}, {"num_workers": -1}, {"chunk_documents": 0}, {"val_fraction": 1}])
+def test_numbers_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match="at least 1, and --val-fraction between 0 and 1"):
+        preprocess.PreprocessSettings(**wrong)
 
 
 # --- the whole way from a hub -------------------------------------------------------------------------------------
