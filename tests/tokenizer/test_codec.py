@@ -10,6 +10,7 @@ from reverse import reverse, segments, units
 from tests.support.texts import any_text, fewer, laws, marker_text
 from tests.support.tokenizers import BACKWARD, CONTROLS, CORPUS, FORWARD, MODELS, VOCAB, WARM, as_trained, pieces_of
 from tokenizer import BOS_ID, DIRECTIONS, EOS_ID, EOS_PIECE, FIRST_BYTE_ID, MARKERS, SMALLEST_VOCAB, Tokenizer, codec
+from tokenizer.join import space_before
 
 both_directions = pytest.mark.parametrize("direction", DIRECTIONS)
 
@@ -139,20 +140,20 @@ def test_ids_cut_anywhere_decode(text):
 
 
 ENDINGS = ["butterfly in the sky.", "sea.", "and they lived happily ever after.", "'tis done", "Fußmatte!",
-           "(as always)", "don't", "мой зонт?", "船在哪里？", "👋🏽 bye", "<|im_end|>", "3.14", "\u2581", "-", "x"]
+           "(as always)", "don't", "мой зонт?", "👋🏽 bye", "3.14", "x"]
+UNSPACED = [", too.", "船在哪里？", "“船在哪里？”", "<|im_end|>", "\u2581", "-", '" asked Miss Rossi.']
 
 
 @fewer
 @given(any_text)
 def test_an_ending_comes_back_with_at_most_one_space_before_it(text):
-    expected = text if not text or text[0].isspace() else " " + text
-    assert BACKWARD.to_text(BACKWARD.encode_ending(text)) == expected
+    assert BACKWARD.to_text(BACKWARD.encode_ending(text)) == " " * space_before(text) + text
 
 
 @fewer
 @given(any_text, any_text)
 def test_an_ending_has_the_ids_that_it_has_as_the_tail_of_a_longer_text(before, ending):
-    longer = f"{before}\n" + ("" if ending[:1].isspace() else " ") + ending
+    longer = f"{before}\n" + " " * space_before(ending) + ending
     ids = BACKWARD.encode_ending(ending)
     if ending:
         assert [BOS_ID, *BACKWARD.encode_text(longer)][:len(ids)] == ids
@@ -176,17 +177,24 @@ def test_without_the_space_the_first_word_would_end_like_the_beginning_of_a_text
     assert BACKWARD.encode_ending("the end") != [BOS_ID, *BACKWARD.encode_text("the end")]
 
 
-@pytest.mark.parametrize("ending", ["", " x", "\n\nx", "\tx", "\u3000x", "  "])
-def test_an_ending_that_begins_with_white_space_is_left_alone(ending):
+@pytest.mark.parametrize("before", ["A story told long ago", "sie sagte", "end.", "海"])
+@pytest.mark.parametrize("ending", UNSPACED)
+def test_an_ending_without_a_space_before_it_has_the_ids_that_it_has_in_mid_text(before, ending):
+    ids = BACKWARD.encode_ending(ending)
+    assert BACKWARD.encode_document(before + ending)[:len(ids)] == ids
+
+
+@pytest.mark.parametrize("ending", ["", " x", "\n\nx", "\tx", "\u3000x", "  ", *UNSPACED])
+def test_an_ending_that_no_space_belongs_before_is_left_alone(ending):
     assert BACKWARD.encode_ending(ending) == [BOS_ID, *BACKWARD.encode_text(ending)]
 
 
-@pytest.mark.parametrize("text", ENDINGS)
+@pytest.mark.parametrize("text", ENDINGS + UNSPACED)
 def test_a_forward_model_is_given_the_beginning_as_it_is(text):
     assert FORWARD.encode_ending(text) == [BOS_ID, *FORWARD.encode_text(text)]
 
 
-@pytest.mark.parametrize("written", ENDINGS)
+@pytest.mark.parametrize("written", ENDINGS + UNSPACED)
 def test_the_ids_of_both_parts_decoded_together_are_the_whole_text(written):
     given = BACKWARD.encode_ending("the sea.")
     assert BACKWARD.to_text(given + BACKWARD.encode_text(written)) == f"{written} the sea."

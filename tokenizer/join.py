@@ -1,0 +1,34 @@
+"""
+Whether running text has a space before an ending: what a user types is the tail of a longer text.
+
+What would run together with whatever is written before it needs one, or the words at the seam would fuse: a word, an
+emoji, and one of `.,'’-` before a word. Runs of Thai, Lao, Khmer and Burmese are words here as everywhere in the
+project, and what divides them in running text is a space; so they get one.
+"""
+
+import re
+
+from characters import classes
+from reverse import WORD_JOINERS
+
+_RUNS_TOGETHER = re.compile(f"[{WORD_JOINERS}]?[{classes.WORD}{classes.WORD_BEYOND}]"
+                            f"|[{classes.GLYPH}{classes.GLYPH_BEYOND}]")
+# Signs that open where a word follows directly. Which quotation marks open and which close differs between languages;
+# those of Chinese and Japanese have a width of their own and are not here.
+_MARKS = "([{„‚“‘‛‟«‹\"'”’»›¿¡$£€#@*<"
+# And without a word: brackets, low quotes, French ones with their space; others where nothing shows that they close;
+# a dash with a space behind it has one before it, too.
+_OPENS = re.compile(r"[(\[{„‚«‹¿¡]|[“‘‛‟][^\s,.;:!?)\]]|[–—] ")
+
+
+def space_before(ending):
+    """Whether one space is to be put before an ending: before a word, and before a mark that opens; but not before
+    Han and Kana, nor before such a mark with Han or Kana behind it.
+
+    >>> [space_before(ending) for ending in ('the end.', '"Yes," he said.', '" asked Miss Rossi.', ', too.', '船。')]
+    [True, True, False, False, False]
+    """
+    behind = ending.lstrip(_MARKS)
+    if _RUNS_TOGETHER.match(behind) or _RUNS_TOGETHER.match(ending):
+        return True
+    return not behind[:1].isalpha() and _OPENS.match(ending) is not None
