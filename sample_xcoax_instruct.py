@@ -7,8 +7,9 @@ BackChat: you give a response, the model writes the instruction that could have 
     python sample_xcoax_instruct.py --input pairs.jsonl --output scored.jsonl --score
 
 Without flags it asks for one response after another (`help` lists the commands); from a pipe it takes one a line.
-Several samples stand best first: by PMI, log P(instruction | response) - log P(instruction), in nats. Beside a long
-response an instruction gets fewer tokens than --tokens, but at least a quarter of the block.
+Several samples stand best first: by log P(instruction | response) per token, in nats. PMI, log P(instruction |
+response) - log P(instruction), stands beside it. Beside a long response an instruction gets fewer tokens than --tokens,
+but at least a quarter of the block.
 
 --input takes .json, .jsonl, .parquet, or .txt with a response a line, and writes to --output, a line for a record, all
 its fields and: the best `instruction` of --num-samples with its `mean_log_prob` per token and its `pmi`, or an `error`.
@@ -100,7 +101,7 @@ def write_instructions(opened, writer, response, controls):
             separate()
         show([("Generated Instruction: ", False), (candidate.instruction, True)])
         times = f", {candidate.count} of {controls.num_samples} samples" if controls.num_samples > 1 else ""
-        note(f"PMI {candidate.score.pmi:.2f}, {candidate.score.mean_log_prob:.2f} per token{times}")
+        note(f"log P {candidate.score.mean_log_prob:.2f} per token, PMI {candidate.score.pmi:.2f}{times}")
     if not candidates:
         note("The model wrote no words. Try again, or raise temp=.")
     note(samples.summary("complete"))

@@ -9,7 +9,9 @@ Takes pairs from all over the validation split that preprocess_instruct.py has m
     where the true instruction of a response stands among --candidates, best first, ordered by log P(instruction |
     response), by the same per token, and by PMI: mean reciprocal rank, and how often it is the first and among the five
     first. Below it the control: every response replaced by that of another pair, which must score at chance;
-    for pairs of the tales, how many of the instructions that the model writes ask the right kind of question.
+    which of several instructions that the model writes is the best one to take, by each of these orders: how like the
+    true instruction the one taken is (chrF, 0 to 100, arXiv:W15-3049), and for pairs of the tales, how often it asks
+    the right kind of question.
 """
 
 import sys
@@ -23,6 +25,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from backchat.candidates import weigh
 from backchat.examples import Examples
 from backchat.template import encode_response, writing_room
 from backchat.writing import TOKENS, Instructions
@@ -36,6 +39,9 @@ from shards import read_manifest, read_split
 
 MAKE = partial(commands.preprocess, "instruct")
 NAMES = {"raw": "by log P", "per_token": "by log P per token", "pmi": "by PMI"}
+WORTH = {"raw": lambda score: score.log_prob, "per_token": lambda score: score.mean_log_prob,
+         "pmi": lambda score: score.pmi}
+TEMPERATURES, SAMPLES = (0.8, 1.0), (4, 8)  # of which the best is taken
 
 
 @dataclass
@@ -64,41 +70,85 @@ def held_out(settings, tokenizer):
         yield tokenizer.to_text(ids[:first].tolist()), tokenizer.to_text(ids[first:].tolist())
 
 
-def written(opened, responses, seed):
-    """The instruction that the model writes for each response, drawn as sample_xcoax_instruct.py does by default."""
+def chosen(opened, responses, settings, temperature):
+    """What stands first among the instructions written for each response: lists of texts, by (order, n).
+
+    Drawn as sample_xcoax_instruct.py draws them for a file, and scored as there. The order "first" takes the first
+    that was drawn; n says among how many the choice was.
+    """
     model, tokenizer = opened.model, opened.tokenizer
-    work = Instructions(model, tokenizer, Controls(seed=seed, tokens=TOKENS))
+    work = Instructions(model, tokenizer, Controls(temperature, seed=settings.seed, tokens=TOKENS,
+                                                   num_samples=max(SAMPLES)))
     room = writing_room(model.config.block_size, work.controls.tokens)
     prompts = {number: encode_response(tokenizer, text, room)[0] for number, text in enumerate(responses)}
-    with opened.autocast(), tqdm(total=len(prompts), unit=" pairs", leave=False, dynamic_ncols=True) as bar:
-        drawn = work.draw(prompts, bar.update)
-    return [tokenizer.to_text(drawn[number][0]) for number in prompts]
+    with opened.autocast(), tqdm(total=len(prompts), unit=" pairs", leave=False, disable=None) as bar:
+        drawn = work.draw(prompts, bar.update)  # in an order of its own
+        drawn = [drawn[number] for number in prompts]
+        weighed = weigh(model, tokenizer, prompts.values(), drawn)
+    found = {(order, n): [] for order in ("first", *WORTH) for n in SAMPLES}
+    for rows, candidates in zip(drawn, weighed, strict=True):
+        texts = [tokenizer.to_text(row).strip() for row in rows]
+        scores = {candidate.instruction: candidate.score for candidate in candidates}
+        for n in SAMPLES:
+            found["first", n].append(texts[0])
+            scored = [text for text in texts[:n] if text in scores]
+            for order, worth in WORTH.items():
+                found[order, n].append(max(scored, key=lambda text: worth(scores[text]), default=""))
+    return found
 
 
-def question_kind(text):
-    return kind_of(text.split("\n")[0])  # the input of a record stands on the lines after the instruction
+def similarity():
+    """A function that says how like the true instruction another is, from 0 to 100."""
+    try:
+        from sacrebleu.metrics import CHRF  # only benchmarks need it, so it is not in requirements.txt
+    except ImportError:
+        raise ValueError("sacrebleu is not installed. Install what tests and benchmarks need:\n"
+                         "    .venv/bin/python -m pip install -r requirements-dev.txt") from None
+    return lambda text, true: CHRF().sentence_score(text, [true]).score
 
 
-def main():
-    settings = parse(BenchSettings, __doc__)
-    opened = open_model(settings.model_path, "instruct", settings.device, settings.dtype)
-    pairs = list(held_out(settings, opened.tokenizer))
-    print(f"{opened}; {len(pairs)} pairs of {settings.data_dir}")
+def same_kind(text, true):
+    """100 where both ask the same kind of question, else 0; the input of a record stands on the lines after it."""
+    return 100 * (kind_of(text.split("\n")[0]) == kind_of(true.split("\n")[0]))
+
+
+def print_retrieval(opened, pairs, settings):
     chance = mrr(range(1, settings.candidates + 1))
     print(f"\nthe true instruction among {settings.candidates} (chance: {chance:.3f})\n"
           f"{'':<30}{'MRR':>7}{'first':>9}{'in five':>9}")
     for shuffled, title in ((False, ""), (True, ", shuffled")):
-        with opened.autocast(), tqdm(total=len(pairs), unit=" pairs", leave=False, dynamic_ncols=True) as bar:
+        with opened.autocast(), tqdm(total=len(pairs), unit=" pairs", leave=False, disable=None) as bar:
             places = ranks(opened.model, opened.tokenizer, pairs, settings.candidates, settings.seed, shuffled,
                            advance=bar.update)
         for name, found in places.items():
             print(f"{NAMES[name] + title:<30}{mrr(found):>7.3f}"
                   f"{recall_at(found, 1):>9.1%}{recall_at(found, 5):>9.1%}")
 
+
+def print_selection(opened, pairs, settings, measures):
+    """measures are functions of (text, true instruction) by what they are called."""
+    found = {(order, temperature, n): texts for temperature in TEMPERATURES
+             for (order, n), texts in chosen(opened, [r for r, _ in pairs], settings, temperature).items()}
+    columns = [(temperature, n) for temperature in TEMPERATURES for n in SAMPLES]
+    for title, measure in measures.items():
+        print(f"\n{title + ' of the one taken, of several':<60}\n"
+              f"{'':<30}" + "".join(f"{f'{n} at {temperature}':>12}" for temperature, n in columns))
+        for order, name in {"first": "the first", **NAMES}.items():
+            means = (np.mean([measure(text, true) for text, (_, true) in zip(found[order, *column], pairs)])
+                     for column in columns)
+            print(f"{name:<30}" + "".join(f"{mean:>12.1f}" for mean in means))
+
+
+def main():
+    settings = parse(BenchSettings, __doc__)
+    measures = {"likeness (chrF)": similarity()}
     if read_manifest(settings.data_dir, MAKE)["source"]["dataset"] == "tales":
-        texts = written(opened, [response for response, _ in pairs], settings.seed)
-        right = sum(question_kind(text) == question_kind(true) for text, (_, true) in zip(texts, pairs))
-        print(f"\nright kind of question: {right} of {len(pairs)} ({right / len(pairs):.1%})")
+        measures["right kind of question, %,"] = same_kind
+    opened = open_model(settings.model_path, "instruct", settings.device, settings.dtype)
+    pairs = list(held_out(settings, opened.tokenizer))
+    print(f"{opened}; {len(pairs)} pairs of {settings.data_dir}")
+    print_retrieval(opened, pairs, settings)
+    print_selection(opened, pairs, settings, measures)
 
 
 if __name__ == "__main__":

@@ -77,9 +77,9 @@ def test_several_candidates_are_merged_and_stand_best_first(terminal):
     terminal.command("n=12 temp=1")
     shown = terminal.ask("The cat is sleeping.")
     instructions = re.findall("Generated Instruction: (.*)\n", plain(shown))
-    scores = re.findall(r"PMI (-?[\d.]+), (-?[\d.]+) per token, (\d+) of 12 samples", plain(shown))
+    scores = re.findall(r"log P (-?[\d.]+) per token, PMI (-?[\d.]+), (\d+) of 12 samples", plain(shown))
     assert len(set(instructions)) == len(instructions) == len(scores) < 12
-    assert [float(pmi) for pmi, _, _ in scores] == sorted((float(pmi) for pmi, _, _ in scores), reverse=True)
+    assert [float(mean) for mean, _, _ in scores] == sorted((float(mean) for mean, _, _ in scores), reverse=True)
     assert sum(int(count) for _, _, count in scores) == 12
     terminal.wait("Response:")
 

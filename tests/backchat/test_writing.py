@@ -45,7 +45,7 @@ def test_the_seed_decides_and_samples_of_one_record_differ(model, tmp_path, unbr
     assert len(set(map(tuple, rows))) > 4
 
 
-def test_the_best_of_several_has_the_highest_pmi(model, tmp_path):
+def test_the_best_of_several_has_the_highest_log_p_per_token(model, tmp_path):
     model = copy.deepcopy(model)
     with torch.no_grad():
         for block in model.blocks:
@@ -55,7 +55,7 @@ def test_the_best_of_several_has_the_highest_pmi(model, tmp_path):
     for n in (1, 8):
         convert(model, source, tmp_path / f"{n}.jsonl", Controls(tokens=20, seed=1, num_samples=n))
         found = read_lines(tmp_path / f"{n}.jsonl")
-        mean.append(sum(line["pmi"] for line in found) / len(found))
+        mean.append(sum(line["mean_log_prob"] for line in found) / len(found))
     assert mean[1] > mean[0] + 0.1
 
 
