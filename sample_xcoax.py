@@ -6,7 +6,8 @@ Write texts backwards: you give the last words of a text, the model writes what 
     python sample_xcoax.py < endings.txt > texts.txt
 
 Without --prompt it asks for one ending after another (`help` lists the commands); from a pipe it takes one ending a
-line. Texts go to standard output, one from the next parted by a line "---" on a pipe; all else goes to standard error.
+line, whatever that says. Texts go to standard output, one from the next parted by a line "---" on a pipe; all else goes
+to standard error.
 Reads out/xcoax/best_checkpoint.pt, which train_xcoax.py writes. A forward model takes the beginning of a text instead.
 """
 

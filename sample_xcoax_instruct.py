@@ -6,7 +6,8 @@ BackChat: you give a response, the model writes the instruction that could have 
     python sample_xcoax_instruct.py --input responses.jsonl --output pairs.jsonl --num-samples 4
     python sample_xcoax_instruct.py --input pairs.jsonl --output scored.jsonl --score
 
-Without flags it asks for one response after another (`help` lists the commands); from a pipe it takes one a line.
+Without flags it asks for one response after another (`help` lists the commands); from a pipe it takes one a line,
+whatever that says.
 Several samples stand best first: by log P(instruction | response) per token, in nats. PMI, log P(instruction |
 response) - log P(instruction), stands beside it. Beside a long response an instruction gets fewer tokens than --tokens,
 but at least a quarter of the block.

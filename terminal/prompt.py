@@ -3,6 +3,8 @@ The prompt loop of the samplers and its commands.
 
     Ending: temp=0.5 n=3            a line of commands changes how samples are drawn
     Ending: butterfly in the sky.   any other line is text for the model
+
+On a pipe every line is text: there, commands would be obeyed that stand in somebody's file.
 """
 
 import difflib
@@ -20,6 +22,7 @@ from terminal.screen import ERR, note, separate
 
 # What may stand before "=": the field that it sets; as flags say it, and as commands do.
 FIELDS = {name: name for name in KNOBS} | {k.command: name for name, k in KNOBS.items()}
+LINE_BYTES = 2**26  # of a pipe, at most: a longer line would not fit in memory, made into ids
 _PAIR = re.compile(r"([A-Za-z][\w-]*)=(\S*)")
 
 
@@ -58,42 +61,66 @@ def help_text(label, purpose):
 
 
 def loop(label, answer, controls, purpose):
-    """Read lines until quit or the end of the input; return the exit status.
+    """Answer what comes on standard input until its end; return the exit status.
 
     answer(text, controls) prints samples and returns False if Ctrl-C stopped it. In a terminal label is the prompt, and
-    editing and history work. On a pipe there is no prompt, a line that fails is named on standard error, and the status
-    is 1; a blank one is named and skipped.
+    `quit` ends it. On a pipe every line is text.
     """
-    terminal, status, answers = sys.stdin.isatty(), 0, 0
-    session = PromptSession(output=create_output(always_prefer_tty=True)) if terminal else None
-    for number in itertools.count(1):
+    return _in_terminal(label, answer, controls, purpose) if sys.stdin.isatty() else _on_pipe(answer, controls)
+
+
+def _in_terminal(label, answer, controls, purpose):
+    """Texts and commands, with editing and history; nothing typed makes the program fail."""
+    session = PromptSession(output=create_output(always_prefer_tty=True))
+    while True:
         try:
-            line = session.prompt(label) if terminal else sys.stdin.buffer.readline().decode("utf-8")
-            if not line and not terminal:
-                return status
-            line = line.rstrip("\r\n")
+            line = session.prompt(label)
             command = read_command(line, controls)
             if command == "quit":
-                return status
+                return 0
             if command == "help":
                 note(help_text(label, purpose))
             elif command is not None:
                 controls = command
                 note(str(controls))
             elif not line.strip():
-                note("There is no text here. Write some words, or help." if terminal else
-                     f"line {number} is blank: skipped")
+                note("There is no text here. Write some words, or help.")
             else:
-                if answers and not terminal:
-                    separate()
-                answers += 1
-                if not answer(line, controls) and not terminal:
-                    raise KeyboardInterrupt
+                answer(line, controls)
         except EOFError:
-            return status
+            return 0
         except ValueError as error:
-            status = 0 if terminal else 1
-            note(str(error) if terminal else f"line {number}: {error}")
-        except KeyboardInterrupt:
-            if not terminal:
-                raise
+            note(str(error))
+        except KeyboardInterrupt:  # at the prompt it clears the line
+            pass
+
+
+def _on_pipe(answer, controls):
+    """A line that fails is named on standard error, and the status is 1; a blank one is named and skipped.
+
+    Raises ValueError for a line longer than LINE_BYTES: where it ends is not known, if it does.
+    """
+    status = answers = 0
+    for number in itertools.count(1):
+        line = sys.stdin.buffer.readline(LINE_BYTES + 1)
+        if not line:
+            return status
+        if len(line) > LINE_BYTES:
+            raise ValueError(f"line {number:,} of standard input is longer than {LINE_BYTES:,} bytes. A line is one "
+                             "text; divide this one")
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            if not text.strip():
+                note(f"line {number:,} is blank: skipped")
+                continue
+            if answers:
+                separate()
+            answers += 1
+            if not answer(text, controls):
+                raise KeyboardInterrupt
+        except UnicodeDecodeError as error:
+            status = 1
+            note(f"line {number:,}: not UTF-8 (byte {error.start + 1:,} is 0x{error.object[error.start]:02x})")
+        except ValueError as error:
+            status = 1
+            note(f"line {number:,}: {error}")

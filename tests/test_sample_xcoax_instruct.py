@@ -99,11 +99,11 @@ def test_a_long_response_is_shortened_and_says_so(terminal):
 
 def test_a_pipe_gets_instructions_and_nothing_else_on_standard_output(model_path):
     status, out, err = run("--model-path", model_path, "--seed", 1,
-                           stdin=b"The cat is sleeping.\n\nThe dog is eating.\nn=0\n")
-    assert status == 1 and "line 2 is blank" in err and "line 4: n=0 does not fit" in err
+                           stdin=b"\xef\xbb\xbfThe cat is sleeping.\n\nThe dog is eating.\nn=0\nquit\nThe hen\n\xe9\n")
+    assert status == 1 and "line 2 is blank" in err and "line 7: not UTF-8 (byte 1 is 0xe9)" in err
     texts = out.removesuffix("\n").split("\n---\n")
-    assert len(texts) == 2 and all(text.startswith("Generated Instruction: ") for text in texts)
-    assert err.count("PMI") == 2 and not any(marker in out for marker in MARKERS)
+    assert len(texts) == 5 and all(text.startswith("Generated Instruction: ") for text in texts)
+    assert err.count("PMI") == 5 and not any(marker in out for marker in MARKERS)
 
 
 # Wrong things
