@@ -17,14 +17,17 @@ its fields and: the best `instruction` of --num-samples with its `mean_log_prob`
 A response in another field than output, response or completion is repeated as `output`; a name that is taken gets
 `new_` before it. A response too long for the model gets an error here; one that is typed loses its end. Records are
 written 512 at a time, drawn with the seed 1 unless --seed says another. Stopped at any moment, the same command goes on
-after the last whole record; that flags or the model were changed in between is not noticed. --score writes the scores
-of the pairs given instead.
+after the last whole record. With another model or other settings it is refused, unless there are errors only; with
+another --response-field records with an error are done again and the others kept. --overwrite begins anew. --score
+writes the scores of the pairs given instead.
 
 Reads out/xcoax_instruct/best_checkpoint.pt, which finetune_xcoax.py writes.
 """
 
+import hashlib
 import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import tyro
 
@@ -52,6 +55,8 @@ class InstructSettings:
     """A file of responses, each of which gets an instruction: .json, .jsonl, .parquet, or .txt with one a line."""
     output: str | None = None
     """The .jsonl file that --input is written to; what it holds already is not done again."""
+    overwrite: bool = False
+    """Delete the --output that is there, and begin anew."""
     response_field: str | None = None
     """Field of the response; without it output, response, completion, text or messages, whichever a record has."""
     score: bool = False
@@ -71,9 +76,12 @@ def check_flags(settings):
     if (settings.input is None) != (settings.output is None):
         raise ValueError("--input and --output go together: a file of responses, and the .jsonl file to write")
     if settings.input is None:
-        for name in ("score", "response_field", "batch_size"):
+        for name in ("score", "response_field", "batch_size", "overwrite"):
             if getattr(settings, name):
                 raise ValueError(f"--{name.replace('_', '-')} is for files: it needs --input and --output")
+    elif Path(settings.output).suffix != ".jsonl":
+        raise ValueError(f"--output {settings.output}: pairs are written as .jsonl only, a record a line. Name such a "
+                         "file.")
     elif settings.response is not None:
         raise ValueError("--response is one response, --input a file of them. Give one of the two.")
     if settings.response is not None and not settings.response.strip():
@@ -110,7 +118,7 @@ def write_instructions(opened, writer, response, controls):
 
 
 def write_file(opened, settings):
-    """Write --output from --input and say what came of it."""
+    """Write --output from --input and say what came of it; raise ValueError where no record got anything."""
     if settings.score:
         work = Scores(opened.model, opened.tokenizer, settings.response_field)
     else:
@@ -118,15 +126,23 @@ def write_file(opened, settings):
         batch_size = settings.batch_size or (64 if opened.device.type == "cpu" else 256)
         work = Instructions(opened.for_sampling().model, opened.tokenizer, controls, settings.response_field,
                             batch_size, opened.autocast)
+    with open(opened.path, "rb") as file:
+        made_with = {"model_sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+                     "dtype": str(opened.dtype).removeprefix("torch."), **work.settings}
     try:
-        total, errors, kept = write_pairs(work, settings.input, settings.output, progress=sys.stderr.isatty())
+        found = write_pairs(work, settings.input, settings.output, made_with, settings.overwrite, sys.stderr.isatty(),
+                            tell=note)
     except KeyboardInterrupt:
         note(f"Stopped. The same command goes on after the last whole record of {settings.output}.")
         raise
+    if found.records and found.errors == found.records:
+        raise ValueError(f"none of the {found.records:,} records of {settings.input} could be worked on; the first: "
+                         f"{found.fault}. All have an `error` in {settings.output}, and are done again with another "
+                         "--response-field.")
     fields = ", ".join(f"{name} of {count:,}" for name, count in work.fields.items())
-    note((f"Response: {fields}. " if fields else "") + f"{settings.output}: {total:,} records"
-         + (f", {kept:,} of them were there already" if kept else "")
-         + (f"; {errors:,} have an `error` field" if errors else ""))
+    note((f"Response: {fields}. " if fields else "") + f"{settings.output}: {found.records:,} records"
+         + (f", {found.kept:,} of them were there already" if found.kept else "")
+         + (f"; {found.errors:,} have an `error` field" if found.errors else ""))
 
 
 def main():

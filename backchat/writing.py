@@ -7,6 +7,7 @@ and the seed alone, so neither the size of a batch nor an interruption changes w
 
 import contextlib
 import hashlib
+from dataclasses import asdict
 
 import torch
 
@@ -57,6 +58,8 @@ class Instructions:
         self.model, self.tokenizer, self.controls, self.context = model, tokenizer, controls, context
         self.response_field, self.batch_size = response_field, batch_size
         self.fields = {}  # field that gave the response: in how many records
+        # What decides, beside the model, what is written; see earlier.py.
+        self.settings = {"adds": "instruction", "response_field": response_field, **asdict(controls)}
 
     def __call__(self, window, advance):
         """What is added to each record of window, pairs (number, record); advance(n) is told of n that are done."""
@@ -77,7 +80,7 @@ class Instructions:
         for number, candidates in zip(prompts, best):
             if candidates:
                 chosen = candidates[0]
-                added[number] = {"instruction": chosen.instruction, **added[number], **score_fields(chosen.score)}
+                added[number] = with_scores({"instruction": chosen.instruction, **added[number]}, chosen.score)
             else:
                 added[number] = {"error": "the model wrote no instruction for this response"}
         return [added[number] for number, _ in window]
@@ -126,6 +129,7 @@ class Scores:
     def __init__(self, model, tokenizer, response_field=None):
         self.model, self.tokenizer, self.response_field = model, tokenizer, response_field
         self.fields = {}
+        self.settings = {"adds": "scores", "response_field": response_field}
 
     def __call__(self, window, advance):
         pairs, added = {}, {}
@@ -145,10 +149,13 @@ class Scores:
             except ValueError as error:
                 added[number] = {"error": str(error)}
         for number, score in zip(pairs, scores(self.model, self.tokenizer, list(pairs.values()))):
-            added[number] = score_fields(score)
+            added[number] = with_scores({}, score)
         advance(len(window))
         return [added[number] for number, _ in window]
 
 
-def score_fields(score):
-    return {"mean_log_prob": round(score.mean_log_prob, DECIMALS), "pmi": round(score.pmi, DECIMALS)}
+def with_scores(added, score):
+    """Fields with the scores behind them, or an error alone: JSON knows no infinity, and it would say nothing."""
+    if not score.finite:
+        return {"error": "the model's scores of it are no finite numbers"}
+    return {**added, "mean_log_prob": round(score.mean_log_prob, DECIMALS), "pmi": round(score.pmi, DECIMALS)}

@@ -3,8 +3,10 @@
 import re
 import signal
 import time
+from unittest.mock import patch
 
 import pytest
+import torch
 
 import checkpoint
 import sample_xcoax_instruct
@@ -52,6 +54,29 @@ def test_a_run_killed_twice_ends_with_the_same_file_as_an_unbroken_one(model_pat
     assert run(*args, tmp_path / "unbroken.jsonl")[0] == 0
     assert target.read_bytes() == (tmp_path / "unbroken.jsonl").read_bytes()
     assert [line["id"] for line in read_lines(target)] == list(range(1100))
+
+
+def test_a_run_of_errors_alone_ends_with_status_1_and_says_so_and_the_corrected_one_mends_it(
+        model_path, tmp_path, monkeypatch):
+    source = write_lines(tmp_path / "in.jsonl", [{"id": i, "body": PAIRS[i][0]} for i in range(3)])
+    args = ["--model-path", model_path, "--input", source, "--output", tmp_path / "out.jsonl", "--tokens", 20]
+    for _ in range(2):
+        answer = complaint(sample_xcoax_instruct, *args, "--response-field", "boddy")
+        assert answer.startswith("Error: none of the 3 records of")
+        assert "expected text in the field 'boddy'; found id, body" in answer and "another --response-field" in answer
+    monkeypatch.setattr("sys.argv", ["x", *map(str, args), "--response-field", "body"])
+    with patch.object(sample_xcoax_instruct, "end_with_pipe"):
+        sample_xcoax_instruct.main()
+    assert all("instruction" in line for line in read_lines(tmp_path / "out.jsonl"))
+    assert "model_sha256 was" in complaint(sample_xcoax_instruct, *args, "--response-field", "body", "--model-path",
+                                           changed_model(model_path, tmp_path))
+
+
+def changed_model(model_path, folder):
+    """A copy of a checkpoint with other counters, as further training leaves it."""
+    content = checkpoint.load(model_path)
+    torch.save({**content, "counters": {"iter_num": 1}}, folder / "changed.pt")
+    return folder / "changed.pt"
 
 
 # The terminal
@@ -123,7 +148,9 @@ def test_a_forward_model_is_refused(model, tmp_path):
 @pytest.mark.parametrize("args, answer", [
     (["--input", "x.jsonl"], "go together"), (["--output", "x.jsonl"], "go together"), (["--score"], "needs --input"),
     (["--response-field", "a"], "needs --input"), (["--response", " "], "--response is empty"),
-    (["--response", "x", "--input", "a", "--output", "b"], "one of the two"), (["--batch-size", 0], "at least 1"),
+    (["--response", "x", "--input", "a", "--output", "b.jsonl"], "one of the two"), (["--batch-size", 0], "at least 1"),
+    (["--input", "a.jsonl", "--output", "b.csv"], "--output b.csv: pairs are written as .jsonl only"),
+    (["--overwrite"], "needs --input"),
     (["--num-samples", 65], "from 1 to 64"), (["--model-path", "nowhere.pt"], "python finetune_xcoax.py")])
 def test_flags_that_mean_nothing_together_are_answered(args, answer):
     assert answer in complaint(sample_xcoax_instruct, *args)

@@ -21,5 +21,5 @@ def small_windows(monkeypatch):
 def unbroken(model, tmp_path, small_windows):
     """(input, output) of a run without interruption over RECORDS."""
     source, target = write_lines(tmp_path / "in.jsonl", RECORDS), tmp_path / "whole" / "out.jsonl"
-    assert convert(model, source, target) == (30, 4, 0)
+    assert convert(model, source, target)[:3] == (30, 4, 0)
     return source, target

@@ -1,15 +1,20 @@
 """What a file of pairs promises: every record in its place, and the same bytes however often the run was stopped."""
 
 import json
+import os
 import resource
+import shutil
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from backchat import records
-from backchat.pairs_file import write_pairs
-from backchat.writing import Instructions, Scores
+from backchat import pairs_file, records
+from backchat.candidates import Score
+from backchat.pair_lines import to_json
+from backchat.pairs_file import count_records, write_pairs
+from backchat.writing import Instructions
+from program.files import locked_file
 from sampling.controls import Controls
 from tests.support.pairs import CONTROLS, PAIRS, RECORDS, TOKENIZER, convert, read_lines
 from tests.support.tiny import write_lines
@@ -33,7 +38,8 @@ def test_a_run_cut_at_any_byte_goes_on_to_the_same_file(model, tmp_path, unbroke
     for cut in sorted(cuts):
         target = tmp_path / "cut.jsonl"
         target.write_bytes(data[:cut])
-        _, errors, kept = convert(model, source, target)
+        shutil.copy(f"{unbroken[1]}.settings.json", f"{target}.settings.json")
+        _, errors, kept, _ = convert(model, source, target)
         assert target.read_bytes() == data
         assert (errors, kept) == (4, sum(end <= cut for end in ends))
 
@@ -52,18 +58,16 @@ def test_reading_is_never_more_than_a_window_ahead_of_writing(model, tmp_path, m
 
 
 @pytest.mark.parametrize("change", [
-    "first", "last", "fewer", "more fields", "scores", "a text", "a line without end", "copy"])
+    "first", "last", "fewer", "more fields", "a text", "a line without end", "copy"])
 def test_an_output_of_another_input_is_refused_and_left_as_it_is(model, tmp_path, unbroken, change):
     source, target = unbroken
-    other, work = [dict(record) for record in RECORDS], Instructions(model, TOKENIZER, CONTROLS)
+    other = [dict(record) for record in RECORDS]
     if change in ("first", "last"):
         other[0 if change == "first" else -1]["id"] = 99
     elif change == "fewer":
         del other[-1]
     elif change == "more fields":
         other = [{**record, "instruction": "?"} for record in other]
-    elif change == "scores":
-        work = Scores(model, TOKENIZER)
     elif change == "copy":
         target.write_bytes(source.read_bytes())
     else:
@@ -71,7 +75,7 @@ def test_an_output_of_another_input_is_refused_and_left_as_it_is(model, tmp_path
     before = target.read_bytes()
     refusal = r"out\.jsonl is there already and was not made from .*in\.jsonl.*Name another --output"
     with pytest.raises(ValueError, match=refusal):
-        write_pairs(work, write_lines(source, other), target, progress=False)
+        convert(model, write_lines(source, other), target)
     assert target.read_bytes() == before
 
 
@@ -130,3 +134,56 @@ def test_broken_json_is_named_by_file_and_line_and_what_came_before_is_kept(mode
     with pytest.raises(ValueError, match=r"in\.jsonl, line 19: not valid JSON"):
         convert(model, source, tmp_path / "out.jsonl")
     assert [line["id"] for line in read_lines(tmp_path / "out.jsonl")] == list(range(16))
+
+
+def test_two_runs_never_write_to_one_output(model, tmp_path, unbroken):
+    before = unbroken[1].read_bytes()
+    with locked_file(unbroken[1]), pytest.raises(OSError, match=r"out\.jsonl is being written by another run"):
+        convert(model, *unbroken)
+    assert unbroken[1].read_bytes() == before and convert(model, *unbroken).kept == 30
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_scores_that_are_no_finite_numbers_become_an_error_and_never_reach_the_file(model, tmp_path, monkeypatch, bad):
+    monkeypatch.setattr("backchat.candidates.scores",
+                        lambda model, tokenizer, pairs: [Score(bad, -1.0, 3) for _ in pairs])
+    record = {"output": "The cat is sleeping.", "instruction": "What?", "width": bad, "more": [bad, {"deep": (bad,)}]}
+    target = tmp_path / "out.jsonl"
+    assert convert(model, write_lines(tmp_path / "in.jsonl", [record]), target)[:2] == (1, 1)
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    line = json.loads(target.read_text(), parse_constant=refuse)
+    assert line["error"] == "the model's scores of it are no finite numbers" and "pmi" not in line
+    assert line["width"] == str(bad) and line["more"] == [str(bad), {"deep": [str(bad)]}]
+    assert to_json({"x": bad}) == b'{"x": "%s"}' % str(bad).encode()
+
+
+def test_the_bar_counts_what_is_on_disk_and_never_more(model, tmp_path, monkeypatch, small_windows, capsys):
+    target, shown = tmp_path / "out.jsonl", []
+
+    class Bar(pairs_file.tqdm):
+        def display(self, *args, **options):
+            shown.append((self.n, target.read_bytes().count(b"\n"), self.postfix))
+
+    monkeypatch.setattr(pairs_file, "tqdm", Bar)
+    work = Instructions(model, TOKENIZER, CONTROLS)
+    write_pairs(work, write_lines(tmp_path / "in.jsonl", RECORDS), target, work.settings, progress=True)
+    assert all(counted <= there for counted, there, _ in shown) and shown[-1][0] == 30
+    assert {"8 of 8 in work", "6 of 6 in work"} <= {postfix for _, _, postfix in shown}
+
+
+def test_an_input_that_can_be_read_but_once_is_refused_before_it_is_opened(model, tmp_path):
+    os.mkfifo(tmp_path / "in.jsonl")
+    with pytest.raises(ValueError, match=r"in\.jsonl is no file"):
+        convert(model, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+
+
+def test_records_are_counted_a_little_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(pairs_file, "_COUNTED_BYTES", 4)
+    path = tmp_path / "x.jsonl"
+    for data, count in ((b"", 0), (b"\n", 0), (b"a", 1), (b"a\n", 1), (b"a\n\n  \n      \nb" * 2, 3),
+                        (b"12345678\n1234\n     5\n", 3)):
+        path.write_bytes(data)
+        assert count_records(path) == count

@@ -65,7 +65,7 @@ def test_the_best_of_several_has_the_highest_log_p_per_token(model, tmp_path):
     ({"body": "The cat is sleeping.", "output": "x"}, "body", "body")])
 def test_the_response_is_found_in_any_known_field_and_the_line_written_is_a_pair(model, tmp_path, record, field, found):
     work = Instructions(model, TOKENIZER, CONTROLS, field)
-    write_pairs(work, write_lines(tmp_path / "in.jsonl", [record]), tmp_path / "out.jsonl", progress=False)
+    write_pairs(work, write_lines(tmp_path / "in.jsonl", [record]), tmp_path / "out.jsonl", {}, progress=False)
     assert work.fields == {found: 1}
     [line] = read_lines(tmp_path / "out.jsonl")
     if found != "body":  # there the name `output` was taken
@@ -77,8 +77,7 @@ def test_scores_of_given_pairs_are_those_that_writing_gave(model, tmp_path, unbr
              for line in read_lines(unbroken[1])]
     target = tmp_path / "scored.jsonl"
     source = write_lines(tmp_path / "p.jsonl", pairs)
-    total, errors, _ = write_pairs(Scores(model, TOKENIZER), source, target, progress=False)
-    assert (total, errors) == (30, 4)
+    assert write_pairs(Scores(model, TOKENIZER), source, target, {}, progress=False)[:2] == (30, 4)
     for scored, written in zip(read_lines(target), read_lines(unbroken[1])):
         assert ("error" in scored) == ("error" in written)
         for name in ("mean_log_prob", "pmi"):

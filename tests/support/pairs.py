@@ -40,6 +40,7 @@ def read_lines(path):
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
-def convert(model, source, target, controls=CONTROLS, **options):
+def convert(model, source, target, controls=CONTROLS, overwrite=False, tell=lambda message: None, **options):
     """Write an instruction for every record of source to target; returns what write_pairs does."""
-    return write_pairs(Instructions(model, TOKENIZER, controls, **options), source, target, progress=False)
+    work = Instructions(model, TOKENIZER, controls, **options)
+    return write_pairs(work, source, target, work.settings, overwrite, False, tell)
