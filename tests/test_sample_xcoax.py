@@ -139,6 +139,13 @@ def test_the_terminal_shows_the_text_and_the_ending_in_bold(terminal):
     assert "seed=7, cut at tokens=20" in shown
 
 
+def test_a_temperature_near_zero_or_beyond_all_bounds_writes_a_text(terminal):
+    for temperature, shown in (("1e-45", "1e-45"), ("5e-324", "5e-324"), ("1e308", "1e\\+308")):
+        terminal.type(f"temp={temperature}\r")
+        terminal.wait(f"temp={shown} top_k=20")
+        assert "cut at tokens=20" in terminal.ask("the geese slept.")
+
+
 def test_three_samples_get_three_headings(terminal):
     terminal.command("n=3")
     shown = terminal.ask("the geese slept.")
