@@ -380,8 +380,7 @@ def test_the_command_that_is_recommended_for_a_small_corpus_trains(here, small, 
     (tmp_path / "config").symlink_to(ROOT / "config")
     monkeypatch.chdir(tmp_path)
     call(train_xcoax, *command[2:], "--max-iters=1", "--batch-size=1", "--eval-tokens=256", "--no-compile",
-         "--device=cpu",
-         "--dtype=float32")
+         "--device=cpu", "--dtype=float32")
     assert (tmp_path / "out/small texts/best_checkpoint.pt").exists()
 
 
