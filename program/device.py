@@ -15,13 +15,12 @@ def pick_device(name="auto"):
 
     Raises ValueError where the device named is not there.
     """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, found in there.items() if found)
-    if not there.get(name.split(":")[0], False):
-        raise ValueError(f"--device {name} is not available here; there are: auto, "
-                         + ", ".join(kind for kind, found in there.items() if found))
-    return torch.device(name)
+    there = [*(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if torch.backends.mps.is_available() else []),
+             "cpu"]
+    numbered = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if "cuda" in there else []
+    if name not in ("auto", *there, *numbered):
+        raise ValueError(f"--device {name} is not available here; there are: {', '.join(['auto', *there, *numbered])}")
+    return torch.device(there[0] if name == "auto" else name)
 
 
 def pick_dtype(name, device):

@@ -17,6 +17,16 @@ def test_an_unknown_device_names_those_that_are():
         pick_device("gpu")
 
 
+@pytest.mark.parametrize("name", ["cuda:2", "cuda:-1", "cuda:", "cuda:x", "CUDA", "cpu:x", "mps", ""])
+def test_a_number_or_name_that_no_device_has_names_those_that_are(name, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"--device {name} is not .*; there are: auto, cuda, cpu, cuda:0, cuda:1$"):
+        pick_device(name)
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+
+
 @pytest.mark.parametrize("cuda, mps, expected", [(False, False, "cpu"), (False, True, "mps"), (True, False, "cuda"),
                                                  (True, True, "cuda")])
 def test_auto_takes_the_fastest_device_there_is(cuda, mps, expected, monkeypatch):
