@@ -4,6 +4,7 @@ Processes that work for a script: they are gone when it is gone, and what goes w
 
 import contextlib
 import os
+import pickle
 import signal
 import threading
 import time
@@ -13,6 +14,9 @@ from loky import ProcessPoolExecutor
 from loky.process_executor import BrokenProcessPool
 from tqdm import tqdm
 
+from program.streams import prepare_streams
+
+MOST_BYTES = 8192  # of start arguments: a pipe holds 16,384 at least, and they share it with what loky has to say
 _held = []  # until the program ends: a thread that lets go of its queue just then leaves a semaphore behind
 
 
@@ -25,6 +29,7 @@ def _start(parent, initializer, arguments):
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    prepare_streams()
     tqdm.set_lock(threading.RLock())  # its own default would be a semaphore that a child ended early leaves behind
     if initializer:
         initializer(*arguments)
@@ -38,6 +43,7 @@ def children(count, initializer=None, arguments=()):
     before it has read them. Leaving the context ends all at once, in the middle of what they do if need be. Raises
     OSError where one has been ended from outside.
     """
+    assert len(pickle.dumps(arguments)) <= MOST_BYTES, "let the processes read from a file what is large"
     executor = ProcessPoolExecutor(count, initializer=_start, initargs=(os.getpid(), initializer, arguments))
     resource_tracker.ensure_running()  # it may unblock the signals as it starts, so it starts before
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})

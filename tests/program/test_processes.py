@@ -71,6 +71,14 @@ def test_workers_leave_it_to_the_program_to_be_interrupted():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_start_arguments_that_might_not_fit_in_a_pipe_are_refused_before_anything_starts():
+    with pytest.raises(AssertionError, match="from a file"):
+        children(1, print, (b"x" * 100_000,)).__enter__()
+    assert not workers_here()
+    with children(1, os.putenv, ("LONG", "x" * 4000)) as executor:  # a path, however long
+        assert executor.submit(pow, 2, 3).result() == 8
+
+
 # ---- a worker ended from outside
 
 
