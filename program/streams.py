@@ -3,7 +3,10 @@ What the program says to a person: every message goes through visible(), because
 from strangers.
 """
 
+import os
 import sys
+import traceback
+import warnings
 
 from tqdm import tqdm
 
@@ -23,13 +26,36 @@ def visible(text):
 
 
 def prepare_streams():
-    """Let every string be printed: UTF-8 on a pipe, and escapes for what an old terminal does not know."""
+    """Let every string be printed: UTF-8 on a pipe, and escapes for what an old terminal does not know.
+
+    A stream that was closed before the program began leads nowhere. Warnings and tracebacks are made visible.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
+    sys.excepthook = lambda *error: complain("".join(traceback.format_exception(*error)).rstrip("\n"))
+    warnings.showwarning = lambda *what: complain(warnings.formatwarning(*what[:4]).rstrip("\n"))
 
 
 def say(message=""):
-    """Print a message on standard output, above the bars of progress if there are any."""
-    tqdm.write(visible(message), file=sys.stdout)
+    """Print a message on standard output, above the bars of progress if there are any.
+
+    Where standard output takes no more, as after `| head`, messages go on to standard error, and so does the work.
+    """
+    try:
+        tqdm.write(visible(message), file=sys.stdout)
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is held back
+        sys.stdout.flush()
+        sys.stdout = sys.stderr
+        say(message)
+
+
+def complain(message):
+    """Print a message on standard error."""
     sys.stdout.flush()
+    print(visible(message), file=sys.stderr, flush=True)

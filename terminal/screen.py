@@ -16,7 +16,8 @@ from program.streams import visible
 SEPARATOR = "---"  # between two texts on a pipe
 
 # By themselves they would take a pipe for a terminal where FORCE_COLOR is set.
-OUT, ERR = (Console(stderr=stream is sys.stderr, force_terminal=stream.isatty()) for stream in (sys.stdout, sys.stderr))
+OUT, ERR = (Console(stderr=err, force_terminal=stream is not None and stream.isatty())
+            for err, stream in ((False, sys.stdout), (True, sys.stderr)))
 
 
 def end_with_pipe():
