@@ -13,6 +13,7 @@ as it was before. Stopped at any moment, the same command goes on from last_chec
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -50,6 +51,7 @@ class FinetuneSettings(LoopSettings):
     compile: bool = False
     """Compile the model: it pays in long runs only, because batches differ in shape and each new one is compiled anew
     until the compiler gives up on the output layer."""
+    MODEL: ClassVar = "model"
     dropout: float = 0.0
     """Share of activations dropped in training; 0.1 helps when few examples are read many times."""
     response_dropout: float = 0.05

@@ -13,6 +13,7 @@ Reads out/xcoax/best_checkpoint.pt, which train_xcoax.py writes. A forward model
 
 import sys
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import tyro
 
@@ -33,7 +34,9 @@ class SampleSettings:
     """Checkpoint of train_xcoax.py; it holds the tokenizer too."""
     prompt: str | None = None
     """An ending to write for; without it endings are asked for, or read from a pipe."""
+    SAMPLING: ClassVar = "sampling"
     controls: tyro.conf.OmitArgPrefixes[Controls] = field(default_factory=Controls)
+    MACHINE: ClassVar = "machine"
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps; auto takes the fastest there is."""
     dtype: str = "auto"

@@ -28,6 +28,7 @@ import hashlib
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import ClassVar
 
 import tyro
 
@@ -63,7 +64,9 @@ class InstructSettings:
     """With --input: score the pairs it holds instead of writing instructions."""
     batch_size: int | None = None
     """With --input: instructions that are written at the same time; None is 64 on a CPU, 256 elsewhere."""
+    SAMPLING: ClassVar = "sampling"
     controls: tyro.conf.OmitArgPrefixes[Controls] = field(default_factory=lambda: Controls(tokens=TOKENS))
+    MACHINE: ClassVar = "machine"
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps; auto takes the fastest there is."""
     dtype: str = "auto"

@@ -10,6 +10,7 @@ moment, by Ctrl-C or by kill -9, the same command goes on from last_checkpoint.p
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -30,6 +31,7 @@ SAMPLE_TOKENS, ENDING_SEGMENTS = 120, 24
 class TrainSettings(LoopSettings):
     """Model shape and what the loop needs."""
 
+    MODEL: ClassVar = "model"
     n_layer: int = 12
     """Transformer blocks."""
     n_head: int = 16

@@ -4,6 +4,7 @@ What pre-training and fine-tuning both set.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 
 @dataclass
@@ -14,6 +15,8 @@ class LoopSettings:
     """Folder with the shards."""
     out_dir: Path = Path("out/xcoax")
     """Folder for checkpoints, metrics.jsonl and loss.png."""
+
+    BATCHES: ClassVar = "batches and length"
     batch_size: int = 16
     """Sequences per forward pass; halve it (and double the accumulation) when memory runs out."""
     gradient_accumulation_steps: int = 1
@@ -23,6 +26,8 @@ class LoopSettings:
     max_minutes: float | None = None
     """Minutes of training at most: whatever the machine, the rate has decayed by then. Equal runs are then no longer
     equal to the bit, because the clock decides."""
+
+    RATE: ClassVar = "learning rate and optimiser"
     learning_rate: float = 3e-4
     """Highest rate, reached after the warm-up."""
     min_lr: float = 3e-5
@@ -39,6 +44,8 @@ class LoopSettings:
     """AdamW: memory of its square; shorter than the usual 0.999, as is custom for language models."""
     grad_clip: float = 1.0
     """Largest norm of an update's gradient; 0 switches clipping off."""
+
+    SAVING: ClassVar = "evaluation and saving"
     eval_interval: int = 250
     """Updates between evaluations; each prints the losses and a sample."""
     eval_tokens: int = 327_680
@@ -47,6 +54,8 @@ class LoopSettings:
     """Updates between writes of last_checkpoint.pt."""
     overwrite: bool = False
     """Throw away the run that the output folder holds and start anew; otherwise it goes on from last_checkpoint.pt."""
+
+    MACHINE: ClassVar = "machine"
     seed: int = 1
     """Seed of the first weights, of dropout, and of the order of the data."""
     device: str = "auto"

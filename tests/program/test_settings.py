@@ -6,14 +6,23 @@ import re
 import subprocess
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import tyro
 
 from program import settings
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Inner:
+    """Settings that stand in others."""
+
+    strength: float | None = 1.0
 
 
 @dataclass
@@ -27,6 +36,12 @@ class Example:
     data_dir: Path = Path("data/xcoax")
     dataset: str = "tales"
     seed: int | None = None
+    side: Literal["left", "right"] = "left"
+    inner: tyro.conf.OmitArgPrefixes[Inner] = field(default_factory=lambda: Inner(strength=0.5))
+
+    def __post_init__(self):
+        if self.max_iters < 1:
+            raise ValueError(f"max_iters is {self.max_iters}; it must be at least 1")
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +61,10 @@ def complaint(capsys, *args, **kwargs):
     """What is printed before the program ends with an error."""
     with pytest.raises(SystemExit) as error:
         parse(*args, **kwargs)
-    assert error.value.code not in (0, None)
+    assert error.value.code == 2
     printed = capsys.readouterr()
-    return " ".join(re.sub("[│╭╮╰╯─]", " ", f"{error.value.code} {printed.out} {printed.err}").split())
+    assert not printed.out
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", printed.err).split())
 
 
 # ---- which value wins
@@ -73,6 +89,7 @@ def config(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "default.toml").write_text("max_iters = 5\nseed = 3")
     monkeypatch.setattr(settings, "CONFIG", folder)
+    return folder
 
 
 def test_a_default_file_is_read_when_none_is_named(config):
@@ -111,6 +128,30 @@ def test_numbers_of_a_file_arrive_as_numbers(file, expected):
     assert parse(file=file).learning_rate == expected
 
 
+def test_settings_that_stand_in_others_are_read_from_flags_and_files_like_these():
+    assert parse().inner == Inner(0.5)
+    assert parse(file="strength = 2").inner == Inner(2.0)
+    assert parse("--strength", "3", file="strength = 2").inner == Inner(3.0)
+
+
+def test_settings_are_made_once_and_what_follows_from_them_is_derived_once():
+    calls = []
+
+    @dataclass
+    class Counted:
+        seed: int = 1
+
+        def __post_init__(self):
+            calls.append(f"made with {self.seed}")
+
+        def derive(self):
+            calls.append(f"derived from {self.seed}")
+
+    Path("run.toml").write_text("seed = 2")
+    settings.parse(Counted, "", ["run.toml", "--seed", "3"])
+    assert calls == ["made with 3", "derived from 3"]
+
+
 def test_help_shows_the_values_of_the_file(capsys):
     with pytest.raises(SystemExit) as error:
         parse("--help", file="max_iters = 4321")
@@ -120,9 +161,10 @@ def test_help_shows_the_values_of_the_file(capsys):
 # ---- errors
 
 
-def test_a_misspelt_name_in_a_file_names_the_nearest_and_the_file(capsys):
-    said = complaint(capsys, file="lerning_rate = 1.0")
-    assert "lerning-rate" in said and "--learning-rate" in said and "run.toml" in said
+@pytest.mark.parametrize("key", ["lerning_rate", "lerning-rate"])
+def test_a_misspelt_name_in_a_file_is_told_as_written_with_its_line_and_the_nearest(capsys, key):
+    said = complaint(capsys, file=f"# mine\nmax_iters = 5\n{key} = 1.0")
+    assert "run.toml, line 3: " in said and f"no setting {key}; did you mean learning_rate?" in said
 
 
 def test_a_misspelt_flag_names_the_nearest(capsys):
@@ -130,10 +172,33 @@ def test_a_misspelt_flag_names_the_nearest(capsys):
     assert "lerning-rate" in said and "--learning-rate" in said
 
 
-@pytest.mark.parametrize("entry", ["max_iters = 'many'", "max_iters = 1.5", "max_iters = true", "learning_rate = '1e'",
-                                   "compile = 1", "compile = 'yes'", "seed = [1, 2]"])
-def test_a_wrong_type_in_a_file_is_an_error_that_names_the_file(capsys, entry):
-    assert "run.toml" in complaint(capsys, file=entry)
+@pytest.mark.parametrize("entry, takes", [
+    ("max_iters = 'many'", "a whole number"), ("max_iters = 1.5", "a whole number"),
+    ("max_iters = True", "a whole number"), ("learning_rate = '1e'", "a number"), ("compile = 1", "true or false"),
+    ("compile = 'yes'", "true or false"), ("seed = [1, 2]", "a whole number"), ("dataset = 5", "words in quotes"),
+    ("data_dir = 5", "a path in quotes"), ("side = 'up'", "'left' or 'right'"), ("strength = 'off'", "a number")])
+def test_a_wrong_type_in_a_file_is_told_with_line_key_value_and_what_is_taken(capsys, entry, takes):
+    said = complaint(capsys, file=f"\n  {entry}".replace("True", "true"))
+    assert f"run.toml, line 2: {entry} does not fit; it takes {takes}" in said
+
+
+def test_a_number_too_large_for_its_type_is_an_error_that_names_the_file(capsys):
+    assert "run.toml, line 1: learning_rate = 1000" in complaint(capsys, file=f"learning_rate = 1{'0' * 400}")
+
+
+@pytest.mark.parametrize("value", ["0", "-5"])
+def test_a_value_out_of_range_names_the_file_if_it_stands_there(capsys, value):
+    assert f"run.toml: max_iters is {value}; it must be at least 1" in complaint(capsys, file=f"max_iters = {value}")
+    said = complaint(capsys, "--max-iters", value, file="max_iters = 5")
+    assert f"max_iters is {value}; it must be at least 1" in said and "run.toml" not in said
+
+
+def test_flags_may_mend_a_value_of_a_file_that_is_out_of_range():
+    assert parse("--max-iters", "5", file="max_iters = 0").max_iters == 5
+
+
+def test_a_settings_file_after_the_flags_is_told_where_it_belongs(capsys):
+    assert "A settings file stands before the flags." in complaint(capsys, "--max-iters", "5", "run.toml")
 
 
 @pytest.mark.parametrize("flags", [("--max-iters", "many"), ("--max-iters", "1.5"), ("--learning-rate", "1e")])
@@ -154,13 +219,41 @@ def test_the_ending_of_a_file_may_be_left_out():
     assert parse("small", "--seed", "3") == Example(max_iters=5, seed=3)
 
 
-def test_a_file_that_is_no_toml_names_itself(capsys):
-    assert "run.toml is not valid TOML" in complaint(capsys, file="max_iters == 5")
+@pytest.mark.parametrize("content", ["max_iters == 5", "x = " + "[" * 3000, f"max_iters = {'9' * 5000}"])
+def test_a_file_that_is_no_toml_names_itself(capsys, content):
+    assert "run.toml is not valid TOML" in complaint(capsys, file=content)
 
 
-def test_an_unknown_file_lists_those_that_are_there(capsys):
-    said = complaint(capsys, "config/no.toml")
-    assert "config/no.toml" in said and all(path.name in said for path in ROOT.glob("config/*.toml"))
+def test_a_file_that_is_no_text_names_itself(capsys):
+    Path("run.toml").write_bytes(b"\xff\xfe")
+    assert "run.toml is not valid TOML" in complaint(capsys, "run.toml")
+
+
+def test_a_first_word_that_names_no_file_is_told_the_nearest_and_all_that_suit(capsys, config):
+    (config / "small.toml").write_text("max_iters = 5")
+    (config / "other.toml").write_text("n_layer = 5")
+    (config / "broken.toml").write_text("n_layer")
+    for word in ("smal", "config/smal.toml"):
+        said = complaint(capsys, word, "--seed", "3")
+        assert f'"{word}" names no settings file. Did you mean elsewhere/small.toml?' in said
+        assert "There are: elsewhere/default.toml, elsewhere/small.toml. " in said and "--help" in said
+
+
+def test_a_first_word_that_is_far_from_every_file_is_told_that_flags_exist(capsys):
+    said = complaint(capsys, "and they lived happily ever after. " * 20)
+    assert "names no settings file" in said and "flags" in said
+
+
+@pytest.mark.parametrize("word", ["small", "small.toml", "elsewhere/small", "elsewhere/small.toml"])
+def test_a_file_in_config_goes_by_its_name_wherever_the_program_runs(config, word):
+    (config / "small.toml").write_text("max_iters = 7")
+    assert parse(word, "--seed", "3") == Example(max_iters=7, seed=3)
+
+
+def test_a_file_here_comes_before_one_of_its_name_in_config(config):
+    (config / "small.toml").write_text("max_iters = 7")
+    Path("small.toml").write_text("max_iters = 8")
+    assert parse("small").max_iters == 8
 
 
 def script_of(config):
@@ -203,6 +296,21 @@ def test_a_programmers_mistake_keeps_its_traceback(error):
 
     with pytest.raises(error):
         settings.launch(main)
+
+
+@pytest.mark.parametrize("error, said", [
+    (FileNotFoundError(2, "No such file or directory", "data/x"), "Error: data/x: No such file or directory"),
+    (MemoryError(), "Error: MemoryError"), (OSError("do this"), "Error: do this"),
+    (ValueError("\x1b[31mred"), "Error: ␛[31mred")])
+def test_a_message_is_in_words_and_harmless(error, said, monkeypatch):
+    monkeypatch.delenv("TRACEBACK", raising=False)
+
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        settings.launch(main)
+    assert ended.value.code == said
 
 
 def test_a_program_that_was_interrupted_ends_with_130():
