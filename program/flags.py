@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import inspect
 import io
+import re
 import shutil
 import sys
 import textwrap
@@ -144,8 +145,15 @@ def _ask_tyro(view, args, description, usage):
 
 
 def _wrapped(text):
-    """Running text wrapped for this terminal; commands, which are indented, stay whole."""
-    columns = min(WIDEST, shutil.get_terminal_size().columns)
-    return "\n\n".join(part if part.startswith(" ") else
-                       textwrap.fill(part, columns, break_long_words=False, break_on_hyphens=False)
-                       for part in text.strip("\n").split("\n\n"))
+    """Running text wrapped for this terminal. Commands, which are indented, stay whole: where one is too long for its
+    line, what is said of it goes before it."""
+    columns, parts = min(WIDEST, shutil.get_terminal_size().columns), []
+    for part in text.strip("\n").split("\n\n"):
+        if part.lstrip().startswith("python ") and part.startswith(" "):
+            parts.append("\n".join(re.sub(r"^( +)(.*?) +(# .*)", r"\1\3\n\1\2", line) if len(line) > columns else line
+                                   for line in part.split("\n")))
+        else:
+            indent = " " * (len(part) - len(part.lstrip()))
+            parts.append(textwrap.fill(" ".join(part.split()), columns, initial_indent=indent, subsequent_indent=indent,
+                                       break_long_words=False, break_on_hyphens=False))
+    return "\n\n".join(parts)

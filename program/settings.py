@@ -65,7 +65,7 @@ def _find(word, flags):
     files = _files(flags)
     near = difflib.get_close_matches(Path(word).stem, files, n=1)
     raise ValueError(f'"{word}" names no settings file.' + (f" Did you mean {_shown(files[near[0]])}?" if near else "")
-                     + (f" There are: {', '.join(map(str, map(_shown, files.values())))}." if files else "")
+                     + (f"\nThere are: {', '.join(map(str, map(_shown, files.values())))}." if files else "")
                      + "\nSettings can also be given as flags; --help lists them.")
 
 
@@ -158,4 +158,4 @@ def _in_words(error):
     """What an error says; one of the system without its number, and one that says nothing by its name."""
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}"
-    return str(error) or type(error).__name__
+    return str(error).rstrip() or type(error).__name__

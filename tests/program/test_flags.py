@@ -24,6 +24,9 @@ DESCRIPTION = """
 What the script does, in a line that is too long for a narrow terminal.
 
     python script.py --a-long-command "with many words" --that-stays --on-one-line
+    python script.py --a-short-command             # and many words of what it does #1
+
+    indented text of a description is no command, and so it is wrapped, with its indentation
 
 Reads --what-is-there
 and writes more.
@@ -112,7 +115,11 @@ def test_text_is_wrapped_to_the_terminal_and_commands_stay_whole(columns, monkey
     monkeypatch.setenv("COLUMNS", str(columns))
     shown = help_of()
     command = DESCRIPTION.splitlines()[3]
-    assert f"\n\n{command}\n\nReads --what-is-there and writes more.\n\n" in shown
+    said = "    python script.py --a-short-command             # and many words of what it does #1"
+    if columns < len(said):
+        said = "    # and many words of what it does #1\n    python script.py --a-short-command"
+    assert f"\n\n{command}\n{said}\n\n    indented text of a description" in shown
+    assert "\n\nReads --what-is-there and writes more.\n\n" in shown
     assert all(len(line) <= columns for line in shown.splitlines() if line != command)
     assert "\n\n\n" not in shown
 
@@ -136,8 +143,8 @@ def test_the_help_of_a_script_names_every_setting_once_and_says_something_of_eac
     flags, shown = flags_of(settings_class), help_of(settings_class, module.__doc__)
     assert sorted(name for names in boxes(shown).values() for name in names) == sorted(flags)
     assert all(flag.help for flag in flags.values()) and "{None}" not in shown
-    for command in re.findall(r"^    python .*", module.__doc__, re.M):
-        assert command.rstrip() in shown
+    for command in re.findall(r"^    python .*?(?= +# |$)", module.__doc__, re.M):
+        assert f"\n{command}" in shown
 
 
 @pytest.mark.parametrize("script", [train_xcoax, finetune_xcoax])
