@@ -13,10 +13,9 @@ import tomllib
 import typing
 from pathlib import Path
 
+from program.commands import CONFIG
 from program.flags import build, flags_of, read_flags
 from program.streams import complain, prepare_streams, say, visible
-
-CONFIG = Path(__file__).parent.parent / "config"
 
 
 def parse(settings_class, description, args=None, default_file=None):
