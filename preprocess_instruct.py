@@ -33,7 +33,7 @@ from program.settings import launch, parse, show
 from program.streams import say
 from shards import SPLITS, split_of, totals, write_manifest
 from shards.folder import add_chunk, check, clear, prepare
-from tokenizer import Tokenizer
+from tokenizer import Tokenizer, check_vocab_size
 
 CHUNK_RECORDS = 10_000
 TALES_RECORDS = 40_000
@@ -69,6 +69,7 @@ class PreprocessSettings:
     """Only read every token of the shards that the folder holds, and say whether they are as they were written."""
 
     def __post_init__(self):
+        check_vocab_size(self.vocab_size)
         if self.num_records is not None and self.num_records < 1 or not 0 < self.val_fraction < 1:
             raise ValueError("--num-records must be at least 1 and --val-fraction between 0 and 1")
         if self.block_size is not None and self.block_size < 32:

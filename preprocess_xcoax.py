@@ -32,7 +32,7 @@ from shards import SPLITS, totals, write_manifest
 from shards.folder import add_chunk, check, clear, prepare
 from shards.manifest import tokenizer_name
 from shards.tokenizing import chunks, workers
-from tokenizer import Tokenizer, train_tokenizer
+from tokenizer import Tokenizer, check_vocab_size, train_tokenizer
 
 SAMPLE_BYTES = 40_000_000  # of text that the tokenizer is trained on
 VARIED_CHARACTERS = 12_000_000
@@ -71,6 +71,7 @@ class PreprocessSettings:
     """Only read every token of the shards that the folder holds, and say whether they are as they were written."""
 
     def __post_init__(self):
+        check_vocab_size(self.vocab_size)
         numbers = [number for number in (self.num_chunks, self.chunk_documents, self.num_workers) if number is not None]
         if min(numbers) < 1 or not 0 < self.val_fraction < 1:
             raise ValueError("--num-chunks, --chunk-documents and --num-workers must be at least 1, and --val-fraction "

@@ -66,6 +66,8 @@ def locked_folder(folder):
     run that is at work there.
     """
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise OSError(f"{folder} is a file, and a folder is needed here. Name another.")
     folder.mkdir(parents=True, exist_ok=True)
     with _held(folder / ".lock", folder):
         for path in folder.iterdir():

@@ -149,6 +149,10 @@ def launch(main):
         if os.environ.get("TRACEBACK"):
             raise
         raise SystemExit(visible(f"Error: {_in_words(error)}")) from None
+    except RuntimeError as error:
+        if "allocate memory" not in str(error):  # how torch says that the processor's memory is too small
+            raise
+        raise SystemExit("Error: there is not enough memory. Take a smaller model, batch or block.") from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 

@@ -48,11 +48,11 @@ def say(message=""):
     try:
         tqdm.write(visible(message), file=sys.stdout)
         sys.stdout.flush()
-    except OSError:
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is held back
         sys.stdout.flush()
         sys.stdout = sys.stderr
-        say(message)
+        say(f"Standard output takes no more ({error.strerror}): messages follow here.\n{message}")
 
 
 def complain(message):

@@ -39,10 +39,10 @@ class Controls:
     """Choose among the k likeliest tokens; 0 is off."""
     top_p: float | None = knob(
         None, "top_p", float, lambda v: 0 < v <= 1, "a number above 0 and up to 1, or off", ("off",))
-    """Choose among the fewest likeliest tokens that sum to p."""
+    """Choose among the fewest likeliest tokens that sum to p; off, as by default, among all."""
     min_p: float | None = knob(
         None, "min_p", float, lambda v: 0 <= v < 1, "a number from 0 to below 1, or off", ("off",))
-    """Drop tokens less than p times as likely as the likeliest."""
+    """Drop tokens less than p times as likely as the likeliest; off, as by default, none."""
     tokens: int = knob(500, "tokens", int, lambda v: v >= 1, "a whole number, 1 or above")
     """The most tokens that one sample may get."""
     seed: int | None = knob(None, "seed", int, lambda v: 0 <= v < 2**63, "a whole number, 0 or above, or off", ("off",))

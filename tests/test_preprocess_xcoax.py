@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import preprocess_instruct
 import preprocess_xcoax as preprocess
 import train_xcoax
 from corpus import documents, tales
@@ -487,3 +488,10 @@ def test_the_command_for_fineweb_runs_through_datasets_and_resumes(tmp_path):
     found = [text for chunk in manifest["chunks"] for split in ("train", "val")
              for text in documents_of(tmp_path / "out", split, tokenizer, chunk)]
     assert sorted(found) == sorted(sum(stories, []))
+
+
+@pytest.mark.parametrize("size", [-5, 0, 266, 70_000])
+def test_a_vocabulary_that_no_tokenizer_can_have_is_refused_before_anything_is_read(size):
+    for script in (preprocess, preprocess_instruct):
+        with pytest.raises(ValueError, match="--vocab-size .* must lie above"):
+            script.PreprocessSettings(vocab_size=size)

@@ -271,8 +271,9 @@ def test_overwriting_starts_anew(unbroken, data, tmp_path):
 def test_shards_of_instruction_examples_are_refused_with_the_script_that_takes_them(data, tmp_path):
     for path in data.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    manifest = {**read_manifest(data), "kind": "instruct"}
-    del manifest["tokenizer"]
+    manifest = {**read_manifest(data), "kind": "instruct", "counts": {}}
+    for split in (chunk[split] for chunk in manifest["chunks"] for split in ("train", "val")):
+        split["targets"] = split["documents"]
     write_manifest(tmp_path, manifest)
     with pytest.raises(ValueError, match=r"instruction examples.*\n.*python finetune_xcoax.py --data-dir .*\n"):
         call(train_xcoax, *arguments(tmp_path, tmp_path / "out"))

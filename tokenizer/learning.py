@@ -41,15 +41,20 @@ def _sentences(texts, direction):
                 yield _DELIMITER.join(sentence)
 
 
+def check_vocab_size(vocab_size):
+    """Raise ValueError for a number of pieces that no tokenizer can have."""
+    if not SMALLEST_VOCAB < vocab_size <= LARGEST_VOCAB:
+        raise ValueError(f"--vocab-size {vocab_size:,} must lie above {SMALLEST_VOCAB} (special ids and bytes) "
+                         f"and not above {LARGEST_VOCAB:,} (ids are stored in 16 bits)")
+
+
 def train_tokenizer(texts, vocab_size, direction="reverse"):
     """Train on an iterable of texts as read; return the model's bytes, with exactly vocab_size pieces.
 
     Deterministic: the same texts give the same bytes on every machine.
     Raises ValueError naming the largest (or smallest) size that fits when vocab_size does not suit the texts.
     """
-    if not SMALLEST_VOCAB < vocab_size <= LARGEST_VOCAB:
-        raise ValueError(f"--vocab-size {vocab_size:,} must lie above {SMALLEST_VOCAB} (special ids and bytes) "
-                         f"and not above {LARGEST_VOCAB:,} (ids are stored in 16 bits)")
+    check_vocab_size(vocab_size)
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(

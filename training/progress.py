@@ -2,14 +2,12 @@
 What a person sees of a run while it works: a bar or lines, losses, a sample. Nobody need be there to see it.
 """
 
-import contextlib
-import os
 import sys
 import time
 
 from tqdm import tqdm
 
-from program.streams import say, visible
+from program.streams import say
 
 LOG_INTERVAL = 10  # updates between rows of metrics.jsonl
 LINES = 5  # between evaluations, where there is no bar
@@ -51,20 +49,11 @@ class Progress:
         return speed
 
     def try_to(self, what, action, *arguments):
-        """Do what training can do without: a failure, such as of a closed pipe or a full disk, is told once."""
+        """Do what training can do without: a failure, such as of a full disk, is told once."""
         try:
             action(*arguments)
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
             if not self.failed & {what, why}:
-                _tell(f"Could not {what} ({why}). Training goes on.")
+                say(f"Could not {what} ({why}). Training goes on.")
             self.failed |= {what, why}
-
-
-def _tell(message):
-    """Say a message, on standard error where standard output is what fails, nowhere where that fails as well."""
-    try:
-        say(message)
-    except Exception:
-        with contextlib.suppress(OSError):
-            os.write(2, f"{visible(message)}\n".encode())

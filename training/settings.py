@@ -2,6 +2,7 @@
 What pre-training and fine-tuning both set.
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -68,11 +69,21 @@ class LoopSettings:
     """Log to Weights & Biases as well (WANDB_MODE=offline works)."""
 
     def __post_init__(self):
-        if self.max_minutes is not None and self.max_minutes <= 0:
-            raise ValueError(f"max_minutes is {self.max_minutes}; it must be above 0")
-        for name in ("batch_size", "gradient_accumulation_steps", "max_iters", "eval_interval", "eval_tokens",
-                     "save_interval"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name, (suits, expected) in _BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None and not suits(value):  # NaN suits nothing
+                raise ValueError(f"{name} is {value}; it must be {expected}")
         if self.min_lr > self.learning_rate:
             raise ValueError(f"min_lr {self.min_lr} is above learning_rate {self.learning_rate}; lower it too")
+
+
+_BOUNDS = {  # what a value must be, and in words
+    **dict.fromkeys(("batch_size", "gradient_accumulation_steps"), (lambda v: 1 <= v <= 2**20, "from 1 to 1,048,576")),
+    **dict.fromkeys(("max_iters", "eval_interval", "eval_tokens", "save_interval", "lr_decay_iters"),
+                    (lambda v: v >= 1, "at least 1")),
+    **dict.fromkeys(("max_minutes", "learning_rate"), (lambda v: 0 < v < math.inf, "above 0 and finite")),
+    **dict.fromkeys(("min_lr", "weight_decay", "grad_clip"), (lambda v: 0 <= v < math.inf, "at least 0 and finite")),
+    **dict.fromkeys(("beta1", "beta2"), (lambda v: 0 <= v < 1, "at least 0 and below 1")),
+    "warmup_iters": (lambda v: v >= 0, "at least 0"),
+    "seed": (lambda v: 0 <= v < 2**40, "at least 0 and below 2**40"),
+}

@@ -125,3 +125,9 @@ def test_a_second_run_is_refused_and_told_by_whom_until_the_first_has_ended(tmp_
 def test_different_files_of_one_folder_are_written_side_by_side(tmp_path):
     with locked_file(tmp_path / "a"), locked_file(tmp_path / "b"):
         pass
+
+
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file is a file, and a folder is needed"):
+        locked_folder(tmp_path / "file").__enter__()

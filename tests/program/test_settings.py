@@ -313,6 +313,15 @@ def test_a_message_is_in_words_and_harmless(error, said, monkeypatch):
     assert ended.value.code == said
 
 
+def test_too_little_memory_is_no_mistake_of_the_program():
+    def main():
+        import torch
+        torch.empty(10**15)
+
+    with pytest.raises(SystemExit, match="not enough memory"):
+        settings.launch(main)
+
+
 def test_a_program_that_was_interrupted_ends_with_130():
     def main():
         raise KeyboardInterrupt
