@@ -38,6 +38,7 @@ from tokenizer import Tokenizer, check_vocab_size
 CHUNK_RECORDS = 10_000
 TALES_RECORDS = 40_000
 BLOCK_SIZE = 1024
+BAD = "dropped: bad by themselves"
 SHORTEST_RESPONSE = 16  # tokens; less of a longer response says too little about its instruction
 
 
@@ -63,6 +64,8 @@ class PreprocessSettings:
     """Records to read at most; by default all, and 40,000 of the tales, which have no end."""
     seed: int = 1
     """Which tales are told; the order of other records has no chance in it."""
+    skip_bad_records: bool = False
+    """Pass over records that are bad by themselves (no JSON, no such fields, no text, not UTF-8) and count them."""
     overwrite: bool = False
     """Start anew, and throw away the shards that the folder holds once there are new examples."""
     check: bool = False
@@ -111,9 +114,21 @@ def examples(settings, tokenizer, counts):
 
     counts gathers what was read, dropped and shortened, and why.
     """
+    def on_bad(error):
+        if not settings.skip_bad_records:
+            raise ValueError(f"{error}\nTo go on without what is bad by itself: --skip-bad-records") from error
+        if not counts[BAD]:
+            say(f"Passed over, as the first of the bad: {error}")
+        counts["read"] += 1
+        counts[BAD] += 1
+
     seen = set()
-    for where, record in itertools.islice(read_records(settings.dataset, settings.seed), settings.num_records):
-        instruction, given, output = pair(record, where)
+    for where, record in itertools.islice(read_records(settings.dataset, settings.seed, on_bad), settings.num_records):
+        try:
+            instruction, given, output = pair(record, where)
+        except ValueError as error:
+            on_bad(error)
+            continue
         counts["read"] += 1
         counts[f"with {shape_of(record)}"] += 1
         if not instruction.strip() or not output.strip():

@@ -13,6 +13,7 @@ begins anew, while there is no tokenizer); more --num-chunks lengthen what is th
 import os
 import signal
 import sys
+from collections import Counter
 from concurrent.futures import wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,9 @@ from tokenizer import Tokenizer, check_vocab_size, train_tokenizer
 SAMPLE_BYTES = 40_000_000  # of text that the tokenizer is trained on
 VARIED_CHARACTERS = 12_000_000
 MOST_VAL_FRACTION = 0.5   # that is recommended to a small corpus
+NOTED = {"cut": "documents of over a million characters were cut",
+         "empty": "rows were passed over: null, empty, or white space",
+         "bad": "rows were passed over: bad by themselves (--skip-bad-records)"}
 MOST_WORKERS = 8          # by default: each takes about 100 MB, and one reader cannot feed many more
 
 
@@ -46,9 +50,14 @@ class PreprocessSettings:
 
     dataset: str = "fineweb"
     """fineweb, tinystories (both from the hub), tales (embedded), or paths: .parquet, .jsonl, .txt files, folders and
-    globs, divided by commas. In a .txt file <|endoftext|> lines divide the documents, or else blank lines."""
+    globs, divided by commas."""
     text_column: str = "text"
     """Column of a table, or field of a .jsonl record, that holds the text."""
+    documents: Literal["auto", "files", "paragraphs", "lines"] = "auto"
+    """What is a document of a .txt file: all of it (files), what stands between blank lines (paragraphs), or each line;
+    auto divides a file at its <|endoftext|> lines, and takes one that has none whole."""
+    skip_bad_records: bool = False
+    """Pass over records that are bad by themselves (no JSON, no such field, no text, not UTF-8) and count them."""
     vocab_size: int = 8888
     """Pieces of the tokenizer, special ones included. Too many for the corpus is an error that names what fits."""
     num_chunks: int | None = None
@@ -84,6 +93,10 @@ class PreprocessSettings:
             self.num_workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
                                    else os.cpu_count() or 1)
 
+    def corpus(self):
+        """What open_corpus takes."""
+        return self.dataset, self.text_column, self.seed, self.documents, self.skip_bad_records
+
 
 def prepare_folder(settings, corpus):
     """The manifest of an interrupted or shorter run that this one continues, or a new one.
@@ -113,9 +126,9 @@ def too_varied(texts):
     return False
 
 
-def take_sample(dataset, text_column, seed):
-    """Texts to train the tokenizer on, from all over the corpus."""
-    sample = open_corpus(dataset, text_column, seed).sample(SAMPLE_BYTES)
+def take_sample(*corpus):
+    """Texts to train the tokenizer on, from all over the corpus that open_corpus makes of these arguments."""
+    sample = open_corpus(*corpus).sample(SAMPLE_BYTES)
     while len(sample) > 1 and too_varied(sample):
         sample = sample[::2]
     return sample
@@ -128,7 +141,7 @@ def learn_tokenizer(settings):
     """
     say(f"Reading a sample of {settings.dataset} for the tokenizer …")
     with children(1) as executor:
-        sample = executor.submit(take_sample, settings.dataset, settings.text_column, settings.seed).result()
+        sample = executor.submit(take_sample, *settings.corpus()).result()
         if not any(text.strip() for text in sample):
             raise ValueError(f"{settings.dataset} holds no text. Name another corpus, or try --dataset tales")
         size = sum(map(utf8.length, sample)) / 1e6
@@ -170,9 +183,9 @@ def write_tokenizer(path, tokenizer):
 
 def make_shards(settings, corpus, manifest, tokenizer):
     """Tokenize and write all chunks that are wanted and not yet there."""
-    done, data_dir = len(manifest["chunks"]), settings.data_dir
+    done, data_dir, fault = len(manifest["chunks"]), settings.data_dir, None
     start = tuple(manifest["chunks"][-1]["next"]) if done else (0, 0)
-    earlier, documents, size, cut = sum(totals(manifest, split)["bytes"] for split in SPLITS), 0, 0, 0
+    earlier, documents, size = sum(totals(manifest, split)["bytes"] for split in SPLITS), 0, 0
 
     def advance(more_documents, more_bytes):
         nonlocal documents, size
@@ -185,19 +198,21 @@ def make_shards(settings, corpus, manifest, tokenizer):
           tqdm(unit="B", unit_scale=True, desc="tokenizing", initial=earlier, dynamic_ncols=True) as progress):
         for chunk in chunks(executor, corpus.documents(start), settings.num_chunks - done, settings.chunk_documents,
                             settings.val_fraction, 2 * settings.num_workers, advance):
-            add_chunk(data_dir, manifest, tokenizer, chunk.held(), next=list(chunk.position))
+            add_chunk(data_dir, manifest, tokenizer, chunk.held(), next=list(chunk.position), noted=chunk.noted)
             write_manifest(data_dir, manifest)
-            cut += chunk.cut
+            fault = fault or chunk.fault
             progress.set_postfix_str(f"chunk {len(manifest['chunks'])} of at most {settings.num_chunks}")
     manifest["complete"] = len(manifest["chunks"]) < settings.num_chunks  # the corpus ended first: no more to be had
     write_manifest(data_dir, manifest)
-    if cut:
-        say(f"{cut} documents of over a million characters were cut.")
+    if fault:
+        say(f"Passed over, as the first of the bad: {fault}")
 
 
 def preprocess(settings):
     """Make what is wanted and not yet there of a folder that is locked; returns its manifest."""
-    corpus = open_corpus(settings.dataset, settings.text_column, settings.seed)
+    corpus = open_corpus(*settings.corpus())
+    if corpus.divided:
+        say(f"{corpus.divided} (--documents {settings.documents}).")
     manifest = prepare_folder(settings, corpus)
     done = len(manifest["chunks"])
     if manifest["complete"] or done >= settings.num_chunks:
@@ -230,8 +245,15 @@ def report(settings, manifest):
         held = totals(manifest, split)
         say(f"{split:>6}: {held['documents']:>12,} documents {held['tokens']:>16,} tokens {held['bytes']:>16,} bytes"
               + (f"   {held['bytes'] / held['tokens']:.2f} bytes per token" if held["tokens"] else ""))
+    noted = sum((Counter(chunk.get("noted")) for chunk in manifest["chunks"]), Counter())
+    for name, meaning in NOTED.items():
+        if noted[name]:
+            say(f"{noted[name]:>14,} {meaning}")
     longest = {split: max((chunk[split]["tokens"] for chunk in manifest["chunks"]), default=0) for split in SPLITS}
     needed = commands.smallest_window()
+    if longest["val"] < needed and manifest["source"].get("documents") in ("auto", "files"):
+        say("A text file without <|endoftext|> lines is one document. Where one holds many texts, say what divides "
+            "them:\n    --overwrite --documents paragraphs      (blank lines do; or lines)")
     if longest["train"] < needed:
         say(f"Training needs a chunk of {needed} tokens at least, the longest has {longest['train']}: more text is "
             "needed.")

@@ -6,11 +6,11 @@ Instruction records: where they come from, which of their fields is which, and w
         text = full_instruction(instruction, input)
 """
 
-import itertools
 from pathlib import Path
 
 from corpus import hub, tales
-from corpus.files import expand_paths, numbered_json_lines, numbered_lines, read_json, read_parquet
+from corpus.files import numbered_json_lines, numbered_lines, read_json, read_parquet
+from corpus.paths import expand_paths
 from program import commands
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
@@ -19,10 +19,15 @@ INSTRUCTION, INPUT, OUTPUT = ("instruction", "prompt"), ("input", "context"), ("
 NEEDED = "instruction and output (or response), prompt and completion, or messages"
 
 
-def read_records(dataset, seed=1):
+def refuse(error):
+    raise error
+
+
+def read_records(dataset, seed=1, on_bad=refuse):
     """Yield (where, record) for every record of a data set: open-instruct on the hub, "tales" (endless), or paths.
 
-    Raises FileNotFoundError, ValueError or OSError, each naming the file and line, or what to run next.
+    on_bad is given the ValueError of a record that is bad by itself, and may let it pass. Raises FileNotFoundError,
+    ValueError or OSError, each naming the file and line, or what to run next.
     """
     if arguments := hub.find_records(dataset):
         make = commands.preprocess("instruct", dataset="pairs/*.jsonl")
@@ -36,34 +41,42 @@ def read_records(dataset, seed=1):
             yield f"tales, pair {number:,}", record
     else:
         for path in files_of(dataset):
-            yield from read_file(path)
+            yield from read_file(path, on_bad)
 
 
 def files_of(dataset):
-    """The files that dataset names, as corpus.files.expand_paths finds them."""
+    """The files that dataset names, as corpus.paths.expand_paths finds them."""
     return expand_paths(dataset, SUFFIXES, (*hub.RECORDS, "tales"))
 
 
-def read_file(path):
+def read_file(path, on_bad=refuse):
     """Yield (where, record) for every record of one file, with all its fields; memory does not grow with the file.
 
     .jsonl has an object a line, .json an array of objects or objects one after the other, .parquet a record a row. In
     .txt each line that is not blank is a record {"text": line}, for which there is only a response.
-    Raises ValueError naming file, line and what was found.
+    on_bad is given the ValueError of a record that is bad by itself. Raises ValueError naming file, line and what was
+    found.
     """
     suffix = Path(path).suffix
     if suffix not in _READERS:
         raise ValueError(f"{path} is of no known kind; known are {', '.join(_READERS)}")
     place, read = _READERS[suffix]
     for number, record in read(str(path)):
-        yield f"{path}, {place} {number:,}", record
+        if isinstance(record, ValueError):
+            on_bad(record)
+        else:
+            yield f"{path}, {place} {number:,}", record
+
+
+def _text_lines(path):
+    return ((number, line if isinstance(line, ValueError) else {"text": line}) for number, line in numbered_lines(path))
 
 
 _READERS = {
     ".json": ("line", read_json),
     ".jsonl": ("line", numbered_json_lines),
-    ".txt": ("line", lambda path: ((number, {"text": line}) for number, line in numbered_lines(path))),
-    ".parquet": ("row", lambda path: zip(itertools.count(1), read_parquet(path))),
+    ".txt": ("line", _text_lines),
+    ".parquet": ("row", read_parquet),
 }
 
 

@@ -4,9 +4,9 @@ How fast text is cut, reversed and tokenized on one core.
     python bench/bench_text.py texts.parquet
     python bench/bench_text.py a.txt b.txt --megabytes 5 --tokenizer data/xcoax/tok8888.model
 
-Reads .parquet files (column --text-column) and text files (as preprocess_xcoax.py divides them). A rate is megabytes of
-UTF-8 of the original text per second, the best of --rounds. "Cold" begins with an empty cache of units, "warm" with all
-units of the text in it. Without --tokenizer one is trained on the text itself.
+Reads .parquet, .jsonl and .txt files as preprocess_xcoax.py does. A rate is megabytes of UTF-8 of the original text per
+second, the best of --rounds. "Cold" begins with an empty cache of units, "warm" with all units of the text in it.
+Without --tokenizer one is trained on the text itself.
 """
 
 import subprocess
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from characters import utf8
-from corpus.files import read_parquet, read_text_file
+from corpus.documents import open_corpus
 from program.settings import launch, parse
 from reverse import reverse, segments, units
 from tokenizer import Tokenizer, train_tokenizer
@@ -45,9 +45,7 @@ class BenchSettings:
 
 def documents(path, text_column):
     """The documents of a file, one after the other."""
-    if path.suffix == ".parquet":
-        return (record[text_column] for record in read_parquet(path, [text_column]) if record[text_column])
-    return (record["text"] for record in read_text_file(path))
+    return (piece for row in open_corpus(path, text_column).documents() for piece in row.pieces)
 
 
 def read(settings, path):

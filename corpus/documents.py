@@ -1,9 +1,9 @@
 """
 Where documents come from: Hugging Face data sets, files, the embedded tales; all through one streaming loader.
 
-A corpus is a list of parts that are read one after the other, a part as a stream of documents. A position (part, row)
-says where a reader is, so that an interrupted one goes on without starting over. The order of the documents never
-depends on how many are wanted, so that a longer run begins with what a shorter one has read.
+A corpus is a list of parts that are read one after the other, a part as a stream of rows. A position (part, row) says
+where a reader is, so that an interrupted one goes on without starting over. The order of the documents never depends on
+how many are wanted, so that a longer run begins with what a shorter one has read.
 """
 
 import itertools
@@ -12,44 +12,54 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 from characters import utf8
 from corpus import hub
-from corpus.files import (
-    expand_paths,
-    identity,
-    no_column,
-    open_parquet,
-    read_json_lines,
-    read_parquet,
-    read_text_file,
-)
+from corpus.files import identity, no_column, numbered_json_lines, open_parquet, read_parquet
+from corpus.paths import expand_paths
+from corpus.text_files import cut, division_of, in_words, read_text_file
 from program import commands
 
-MAX_DOCUMENT_CHARACTERS = 2**20  # a longer document (a file without blank lines, say) is cut
 HUB_ROUND = 2500             # documents taken of every file in the first round; see Corpus.span
 TALES_PER_PART = 10_000
 
 
-def _file_records(path, text_column):
-    """{"text": ...} of one file; raises ValueError where the column is missing or holds something else than text."""
+class Row(NamedTuple):
+    """What is read at once: a document, or one piece of a long one of a text file."""
+
+    position: tuple  # (part, row) to go on from after it
+    pieces: list     # texts: one, several of a long document, none of a row that holds nothing but white space
+    head: str | None = None   # the first piece of the document, if it has more than one; by it all go to one split
+    goes_on: bool = False     # whether the document began in an earlier row
+    fault: str | None = None  # what is wrong with a row that is passed over
+
+
+def _file_rows(path, text_column, division):
+    """{"text": ...} of one file, see read_text_file and _checked."""
     if path.endswith(".txt"):
-        yield from read_text_file(path)
-        return
-    records = read_json_lines(path) if path.endswith(".jsonl") else read_parquet(path, [text_column])
-    for number, record in enumerate(records, 1):
-        if text_column not in record:
-            raise no_column(text_column, f"record {number:,} of {path}", record)
-        yield {"text": _checked(record[text_column], text_column, path, number)}
+        yield from read_text_file(path, division)
+    elif path.endswith(".jsonl"):
+        for number, record in numbered_json_lines(path):
+            yield _checked(record, text_column, f"{path}, line {number:,}")
+    else:
+        for number, record in read_parquet(path, [text_column]):
+            yield _checked(record, text_column, f"{path}, row {number:,}")
 
 
-def _checked(text, text_column, source, number):
+def _checked(record, text_column, where):
+    """{"text": text of a record}, or {"fault": what is wrong with it}."""
+    if isinstance(record, ValueError):
+        return {"fault": str(record)}
+    if text_column not in record:
+        return {"fault": str(no_column(text_column, where, record))}
+    text = record[text_column]
     if text is not None and not isinstance(text, str):
-        raise ValueError(f"column {text_column!r} of {source} holds {type(text).__name__}, not text (row {number:,}). "
-                         "Name another with --text-column")
-    return text or ""
+        return {"fault": f"{where}: column {text_column!r} holds {type(text).__name__}, not text. Name another with "
+                         "--text-column"}
+    return {"text": text or ""}
 
 
 def _tales(seed, part):
@@ -78,6 +88,8 @@ class Corpus:
     open_file: Callable  # file number (of the tales: number of the part) -> datasets.IterableDataset
     size: int | None = None  # bytes of text, nearly; None on a hub, and of the tales, which do not end
     on_hub: bool = False  # far larger than what is wanted: take something of every file, then more
+    skip_bad: bool = False  # rows that are bad by themselves are passed over
+    divided: str = ""  # how text files are divided into documents, in words
 
     def span(self, part):
         """(file, first row, number of rows or None for all) that a part stands for.
@@ -94,15 +106,10 @@ class Corpus:
         return leaps[place], HUB_ROUND * (4**turn - 1) // 3, HUB_ROUND * 4**turn
 
     def documents(self, start=(0, 0)):
-        """Yield ((part, row) to go on from, the document) for all documents from the position `start`.
+        """Yield a Row for every document, or piece of one, from the position `start`.
 
-        A document is a list of texts: one, or the pieces of one that is longer than MAX_DOCUMENT_CHARACTERS. Raises
-        ValueError on bad files, OSError where the hub breaks off.
+        Raises ValueError on a bad file, and unless skip_bad on a bad row; OSError where the hub breaks off.
         """
-        return ((position, list(cut(text))) for position, text in self._whole(start))
-
-    def _whole(self, start=(0, 0)):
-        """What documents() yields, with each text in one piece."""
         ended = set()  # files on a hub of which nothing is left
         for part in itertools.count(start[0]):
             if len(ended) == self.file_count or not self.on_hub and part >= self.file_count:
@@ -110,19 +117,28 @@ class Corpus:
             file, first, rows = self.span(part)
             if file in ended:
                 continue
-            row = start[1] if part == start[0] else 0
-            for text in self._texts(file, first + row, rows and rows - row):
-                row += 1
-                yield (part, row), text
-            if rows and row < rows:
+            number = start[1] if part == start[0] else 0
+            for row in self._rows(file, first + number, rows and rows - number):
+                number += 1
+                yield self._row((part, number), **row)
+            if rows and number < rows:
                 ended.add(file)
 
-    def _texts(self, file, skip, rows):
-        """Texts of one file, after `skip` of them, at most `rows`."""
+    def _row(self, position, text="", head=None, goes_on=False, fault=None):
+        if head is not None:
+            return Row(position, [text], head, goes_on)
+        pieces = list(cut(text)) if text.strip() else []
+        return Row(position, pieces, pieces[0] if len(pieces) > 1 else None, fault=fault)
+
+    def _rows(self, file, skip, rows):
+        """Rows of one file as _checked gives them, after `skip` of them, at most `rows`."""
         for number, record in enumerate(self._records(file, skip, rows), skip + 1):
-            if self.text_column not in record:
-                raise no_column(self.text_column, self.source["dataset"], record)
-            yield _checked(record[self.text_column], self.text_column, self.source["dataset"], number)
+            if self.on_hub:
+                record = _checked(record, self.text_column,
+                                  f"{self.source['dataset']}, file {file + 1:,}, row {number:,}")
+            if "fault" in record and not self.skip_bad:
+                raise ValueError(f"{record['fault']}\nTo go on without what is bad by itself: --skip-bad-records")
+            yield record
 
     def _records(self, file, skip, rows):
         try:
@@ -146,7 +162,7 @@ class Corpus:
             files = range(self.file_count) if self.on_hub else range(1)
             for file in tqdm(files, desc="reading a sample", unit=" files", dynamic_ncols=True, leave=False, delay=1):
                 taken = 0
-                for text in self._texts(file, 0, None):
+                for text in self._texts([file]):
                     kept.append(text)
                     taken += utf8.length(text)
                     if taken * len(files) >= size:
@@ -154,7 +170,7 @@ class Corpus:
             return kept
         with tqdm(desc="reading a sample", total=self.size, unit="B", unit_scale=True, dynamic_ncols=True, leave=False,
                   delay=1) as progress:
-            for number, (_, text) in enumerate(self._whole()):
+            for number, text in enumerate(self._texts(range(self.file_count))):
                 progress.update(utf8.length(text))
                 if number % stride == 0:
                     kept.append(text)
@@ -163,6 +179,10 @@ class Corpus:
                         kept, stride = kept[::2], stride * 2
                         total = sum(map(utf8.length, kept))
         return kept
+
+    def _texts(self, files):
+        """The texts of whole files that hold some, in as few pieces as they are read in."""
+        return (text for file in files for row in self._rows(file, 0, None) if (text := row.get("text", "")).strip())
 
 
 def _text_size(path, text_column):
@@ -175,10 +195,11 @@ def _text_size(path, text_column):
                if group.column(i).path_in_schema == text_column)
 
 
-def open_corpus(dataset, text_column="text", seed=1):
+def open_corpus(dataset, text_column="text", seed=1, documents="auto", skip_bad=False):
     """The corpus named by --dataset: a data set on the hub, "tales", or paths.
 
-    Raises FileNotFoundError, ValueError or OSError, each with what to run next.
+    documents says what a document of a text file is, see text_files.division_of; with skip_bad, rows that are bad by
+    themselves are passed over. Raises FileNotFoundError, ValueError or OSError, each with what to run next.
     """
     source = {"dataset": str(dataset), "text_column": text_column}
     if dataset in hub.DOCUMENTS:
@@ -187,22 +208,17 @@ def open_corpus(dataset, text_column="text", seed=1):
                               f"    {commands.preprocess(dataset='tales')}\n"
                               f"    {commands.preprocess(dataset='texts/*.txt')}      (also .parquet, .jsonl, folders)")
         count = stream.num_shards
-        return Corpus(source, text_column, count, lambda file: stream.shard(num_shards=count, index=file), on_hub=True)
+        return Corpus(source, text_column, count, lambda file: stream.shard(num_shards=count, index=file), on_hub=True,
+                      skip_bad=skip_bad)
     if dataset == "tales":
         return Corpus({**source, "seed": seed}, "text", sys.maxsize, lambda part: _stream(_tales, seed=seed, part=part))
     files = expand_paths(dataset, names=(*hub.DOCUMENTS, "tales"))
     source["files"] = {file: identity(file) for file in files}
-    return Corpus(source, "text", len(files),
-                  lambda file: _stream(_file_records, path=files[file], text_column=text_column),
-                  size=sum(_text_size(file, text_column) for file in files))
-
-
-def cut(text):
-    """The text as pieces of at most MAX_DOCUMENT_CHARACTERS, cut at a line's end where there is one."""
-    start = 0
-    while len(text) - start > MAX_DOCUMENT_CHARACTERS:
-        middle, end = start + MAX_DOCUMENT_CHARACTERS // 2, start + MAX_DOCUMENT_CHARACTERS
-        end = text.rfind("\n", middle, end) + 1 or end
-        yield text[start:end]
-        start = end
-    yield text[start:]
+    divisions = {file: division_of(file, documents) for file in files if file.endswith(".txt")}
+    if divisions:
+        source["documents"] = documents
+    return Corpus(source, text_column, len(files),
+                  lambda file: _stream(_file_rows, path=files[file], text_column=text_column,
+                                       division=divisions.get(files[file])),
+                  size=sum(_text_size(file, text_column) for file in files), skip_bad=skip_bad,
+                  divided=in_words(divisions.values()))

@@ -1,52 +1,39 @@
 """
-Files: .txt, .jsonl, .json and .parquet, each read a little at a time; what is wrong with one is said with its place.
+Files of records: .jsonl, .json and .parquet, each read a little at a time; what is wrong with one is said with its
+place.
+
+A reader yields (number of the line or row, record), and in the place of a record that is bad by itself the ValueError
+that says so: the next one may be good. It raises what is wrong with the file: ValueError or OSError.
 """
 
-import glob
 import hashlib
 import itertools
 import json
+import math
 import os
 import re
 from pathlib import Path
 
-import ijson
-import ijson.backends.python  # the one in C turns half a surrogate pair into a question mark and knows no long integers
-import ijson.common
+from corpus.paths import check_file
 
-DIVIDER = "<|endoftext|>"    # a line of its own between two documents of a text file
-SUFFIXES = (".parquet", ".jsonl", ".txt")
-PIECE_BYTES = 2**20          # of a text file held at a time: a longer document comes in pieces
 RECORD_BYTES = 2**26         # a longer record of a .jsonl or .json file is refused: it would not fit in memory, parsed
+RECORD_PARTS = 2**20         # strings, objects and arrays in a record, for the same reason
+DEEPEST = 200                # objects and arrays within one another: the decoder and the encoder fail near 1000
 BATCH_BYTES = 2**22          # of a Parquet file read at a time
 _JSON_BYTES = 2**16          # of a .json file read at a time
 IDENTITY_BLOCKS = 8          # of IDENTITY_BYTES each, spread over a file, by which it is known again
 IDENTITY_BYTES = 2**16
-_NEXT_RECORD = re.compile(rb'\}[\s,]*\{\s*"')  # never within a string, where the quotation mark would be escaped
+_UNREADABLE = (ValueError, ArithmeticError, LookupError, TypeError, NotImplementedError, RecursionError)
+_BLANK = re.compile(rb"[ \t\r\n]*")
+_MARKS = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\]"]', re.S)  # whole strings, brackets, and a string not yet whole
+_STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
+_BARE = re.compile(rb'[^\s,:"{}\[\]]*')      # a number, true, false, null
 
 
-def expand_paths(dataset, suffixes=SUFFIXES, names=("tales",)):
-    """Files named by a comma-separated list of files, folders (searched through) and globs, in sorted order.
-
-    suffixes are the kinds of file wanted, names what else --dataset takes. Raises FileNotFoundError or ValueError.
-    """
-    files = []
-    for item in str(dataset).split(","):
-        item = os.path.expanduser(item.strip())
-        if os.path.isdir(item):
-            found = sorted(str(p) for p in Path(item).rglob("*") if p.suffix in suffixes and p.is_file())
-        else:
-            found = [item] if os.path.isfile(item) else sorted(p for p in glob.glob(item, recursive=True)
-                                                               if os.path.isfile(p))
-        if not found:
-            raise FileNotFoundError(
-                f"--dataset {item}: no such file, and no {', '.join(suffixes)} in such a folder. It takes "
-                f"{', '.join(names)}, or paths; with no network, try --dataset tales")
-        files += found
-    unknown = [file for file in files if Path(file).suffix not in suffixes]
-    if unknown:
-        raise ValueError(f"{unknown[0]} is of no known kind; known are {', '.join(suffixes)}")
-    return list(dict.fromkeys(files))
+def open_file(path):
+    """The file at path, to read bytes from; see check_file."""
+    check_file(path)
+    return open(path, "rb")
 
 
 def not_utf8(path, position, byte, where=""):
@@ -57,200 +44,263 @@ def not_utf8(path, position, byte, where=""):
 
 def no_column(column, source, found):
     """The ValueError that says which columns there are instead."""
-    return ValueError(f"{source} has no column {column!r}; it has {', '.join(map(repr, found))}. "
+    return ValueError(f"{source} has no column {column!r}; it has {', '.join(map(repr, found)) or 'none'}. "
                       "Name one with --text-column")
 
 
-def _lines(file):
-    """Lines as (bytes, whether it is a whole line); one longer than half a document comes in pieces, cut between
-    characters and never within CRLF."""
-    at_start = True
-    while line := file.readline(PIECE_BYTES // 2):
-        if not line.endswith(b"\n"):
-            for _ in range(3):  # the longest character has three bytes after its first
-                following = file.peek(1)[:1]
-                if not (following and 0x80 <= following[0] < 0xC0 or line.endswith(b"\r") and following == b"\n"):
-                    break
-                line += file.read(1)
-        ends = line.endswith(b"\n") or not file.peek(1)
-        yield line, at_start and ends
-        at_start = ends
-
-
-def read_text_file(path):
-    """Documents of a text file as {"text": ...}, divided by `<|endoftext|>` lines, else by blank lines.
-
-    Reads a line at a time; a document of more than PIECE_BYTES comes in pieces. Newlines around a document and a byte
-    order mark are dropped. Raises ValueError naming file and byte where the file is not UTF-8.
-    """
-    divider = DIVIDER.encode()
-    with open(path, "rb") as file:
-        marked = any(whole and line.strip() == divider for line, whole in _lines(file))
-    with open(path, "rb") as file:
-        if file.peek(3)[:3] == b"\xef\xbb\xbf":
-            file.read(3)
-        position, start = file.tell(), 0   # of the next line, and of the piece gathered in lines
-        lines, size, inside = [], 0, False  # inside: a piece of this document has been given
-        for line, whole in itertools.chain(_lines(file), [(None, True)]):
-            at_border = line is None or whole and (line.strip() == divider if marked else not line.strip())
-            if lines and (at_border or size + len(line) > PIECE_BYTES):
-                data = b"".join(lines)
-                try:
-                    text = data.decode("utf-8").replace("\r\n", "\n")
-                except UnicodeDecodeError as error:
-                    raise not_utf8(path, start + error.start, data[error.start]) from error
-                text = text if inside else text.lstrip("\n")
-                text = text.rstrip("\n") if at_border else text
-                if text if inside else text.strip():
-                    yield {"text": text}
-                    inside = True
-                lines, size = [], 0
-            if at_border:
-                inside = False
-            else:
-                start = start if lines else position
-                lines.append(line)
-                size += len(line)
-            position += len(line or b"")
+# ---- lines
 
 
 def numbered_lines(path):
-    """(line number, line without its end) of each line of a text file that is not blank.
-
-    Raises ValueError naming file and line of what is not UTF-8 or longer than RECORD_BYTES.
-    """
+    """(line number, line without its end) of each line of a text file that is not blank; a ValueError in the place of
+    a line that is not UTF-8 or is longer than RECORD_BYTES."""
     position = 0
-    with open(path, "rb") as file:
+    with open_file(path) as file:
         for number in itertools.count(1):
             line = file.readline(RECORD_BYTES + 1)
             if not line:
                 return
             if len(line) > RECORD_BYTES:
-                raise ValueError(f"{path}, line {number:,}: longer than {RECORD_BYTES:,} bytes. A line holds one "
-                                 "record; divide this one")
-            mark = 3 if number == 1 and line.startswith(b"\xef\xbb\xbf") else 0
-            try:
-                text = line[mark:].decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                at = mark + error.start
-                raise not_utf8(path, position + at, line[at], f", line {number:,},") from error
-            if text.strip():
-                yield number, text
+                yield number, ValueError(f"{path}, line {number:,}: longer than {RECORD_BYTES:,} bytes. A line holds "
+                                         "one record; divide this one")
+                while not line.endswith(b"\n"):
+                    position += len(line)
+                    line = file.readline(RECORD_BYTES)
+                    if not line:
+                        return
+            else:
+                mark = 3 if number == 1 and line.startswith(b"\xef\xbb\xbf") else 0
+                try:
+                    text = line[mark:].decode("utf-8").rstrip("\r\n")
+                except UnicodeDecodeError as error:
+                    at = mark + error.start
+                    yield number, not_utf8(path, position + at, line[at], f", line {number:,},")
+                else:
+                    if text.strip():
+                        yield number, text
             position += len(line)
 
 
-def read_json_lines(path):
-    """Records of a .jsonl file; see numbered_json_lines."""
-    return (record for _, record in numbered_json_lines(path))
-
-
 def numbered_json_lines(path):
-    """(line number, record) of a .jsonl file; raises ValueError naming file and line of what is no JSON object."""
+    """(line number, record) of a .jsonl file."""
     for number, line in numbered_lines(path):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            # The decoder's own text counts lines within this one.
-            parsed = isinstance(error, json.JSONDecodeError)
-            why = f"{error.msg} at character {error.pos + 1:,}" if parsed else error
-            raise ValueError(f"{path}, line {number:,}: not valid JSON ({why})") from error
-        if not isinstance(record, dict):
-            raise ValueError(f"{path}, line {number:,}: expected an object with fields, found {line[:40]!r}")
-        yield number, record
+        yield number, line if isinstance(line, ValueError) else _record(line, path, number)
 
 
-class _CountedLines:
-    """A file that ijson reads: a line at a time, so that it is known on which one it stands."""
+# ---- JSON
 
-    def __init__(self, file):
-        self.file, self.number, self.ended, self.record_bytes = file, 1, False, 0
 
-    def read(self, size):
-        if size == 0:  # ijson asks whether bytes come or text
-            return b""
-        self.number += self.ended
-        line = self.file.readline(_JSON_BYTES)
-        self.ended = line.endswith(b"\n")
-        if not self.ended and (borders := [border.start() + 1 for border in _NEXT_RECORD.finditer(line)]):
-            # ijson lets go of what it has read only where that ends between two tokens.
-            self.file.seek(borders[-1] - len(line), os.SEEK_CUR)
-            line = line[:borders[-1]]
-        self.record_bytes += len(line)
-        return b"" if self.too_long() else line  # an error from here would leave ijson's own parts to complain later
+def _record(text, path, number):
+    """The object that text holds, or a ValueError that says what else; text begins on line `number` of a file."""
+    try:
+        _check_shape(text)
+        record = _decoder.decode(text)
+        if isinstance(record, dict):
+            return record
+        why = f"expected an object with fields, found {text.strip()[:40]!r}"
+    except json.JSONDecodeError as error:
+        number += error.lineno - 1
+        why = f"not valid JSON ({error.msg} at character {error.colno:,})"
+    except ValueError as error:
+        why = f"not valid JSON ({error})"
+    return ValueError(f"{path}, line {number:,}: {why}")
 
-    def too_long(self):
-        return self.record_bytes > RECORD_BYTES
+
+def _check_shape(text):
+    """Raise ValueError for a record that the decoder cannot hold; only what has many brackets is looked through."""
+    if text.count("{") + text.count("[") <= DEEPEST and text.count('"') <= RECORD_PARTS:
+        return
+    depth, data = 0, text.encode("utf-8", "surrogatepass")
+    for parts, mark in enumerate(_MARKS.finditer(data)):
+        depth += _STEPS.get(data[mark.start()], 0)
+        if depth > DEEPEST:
+            raise ValueError(f"more than {DEEPEST} objects and arrays within one another")
+        if parts > 2 * RECORD_PARTS:
+            raise ValueError(f"a record of more than {RECORD_PARTS:,} parts")
+
+
+def _finite(digits):
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"a number too large: {digits[:40]}")
+    return number
+
+
+def _whole(digits):
+    try:
+        return int(digits)
+    except ValueError:
+        raise ValueError(f"a number of {len(digits):,} digits") from None
+
+
+def _constant(name):
+    raise ValueError(f"{name} is no number of JSON")
+
+
+_decoder = json.JSONDecoder(parse_float=_finite, parse_int=_whole, parse_constant=_constant)
 
 
 def read_json(path):
     """(line, record) for each object of a .json file: of the array that it holds, or one after the other.
 
-    Memory does not grow with the file. Raises ValueError naming file and line of what is not JSON, not UTF-8 or not an
-    object.
+    Where an object ends is found by its brackets, and each is decoded by itself: as a line of a .jsonl file, and in
+    memory that does not grow with the file.
     """
-    with open(path, "rb") as file:
-        if file.peek(3)[:3] == b"\xef\xbb\xbf":
-            file.read(3)
-        start, head = file.tell(), b""
-        while not head and (line := file.readline(_JSON_BYTES)):
-            head = line.strip()
-        if not head:
+    with open_file(path) as file:
+        for line, position, data in _JsonText(file, path).values():
+            try:
+                text = data.decode("utf-8")
+            except UnicodeDecodeError as error:
+                line += data.count(b"\n", 0, error.start)
+                yield line, not_utf8(path, position + error.start, data[error.start], f", line {line:,},")
+            else:
+                yield line, _record(text, path, line)
+
+
+class _JsonText:
+    """A .json file, of which no more than the value being read is held."""
+
+    def __init__(self, file, path):
+        self.file, self.path = file, path
+        self.buffer, self.at, self.start = b"", 0, 0  # start: of the buffer, in the file
+        self.line = 1                                 # at which it stands
+        if self._more() and self.buffer.startswith(b"\xef\xbb\xbf"):
+            self.at = 3
+
+    def values(self):
+        """(line, position in the file, bytes) of each value; raises ValueError where something else stands."""
+        if self._next() != b"[":
+            while self._next():
+                yield self._value()
             return
-        file.seek(start)
-        level = int(head.startswith(b"["))  # of the records: in an array, or at the top
-        lines, depth, line, builder = _CountedLines(file), 0, 1, None
-        try:
-            for event, value in ijson.backends.python.basic_parse(lines, multiple_values=not level, use_float=True):
-                depth -= event in ("end_map", "end_array")
-                if depth == level and not builder:
-                    if event != "start_map":
-                        found = "[" if event == "start_array" else json.dumps(value)[:40]
-                        raise ValueError(f"expected an object with fields, found {found!r}")
-                    lines.record_bytes, line, builder = 0, lines.number, ijson.common.ObjectBuilder()
-                if builder:
-                    builder.event(event, value)
-                    if depth == level and event == "end_map":
-                        yield line, builder.value
-                        builder = None
-                depth += event in ("start_map", "start_array")
-            if lines.too_long():
-                raise ValueError
-        except (ijson.JSONError, ValueError) as error:
-            why = f"a record of more than {RECORD_BYTES:,} bytes" if lines.too_long() else _json_fault(error)
-            raise ValueError(f"{path}, line {lines.number:,}: {why}") from error
+        self.at += 1
+        if self._next() != b"]":
+            yield self._value()
+            while self._next() == b",":
+                self.at += 1
+                yield self._value()
+            if self._next() != b"]":
+                raise self._fault("not valid JSON (expected a comma or the end of the array)")
+        self.at += 1
+        if self._next():
+            raise self._fault("not valid JSON (expected nothing after the end of the array)")
+
+    def _next(self):
+        """The next byte that is no white space, or b"" at the end."""
+        while True:
+            end = _BLANK.match(self.buffer, self.at).end()
+            self.line += self.buffer.count(b"\n", self.at, end)
+            self.at = end
+            if end < len(self.buffer) or not self._more():
+                return self.buffer[self.at:self.at + 1]
+
+    def _more(self):
+        """Read on, and let go of what lies behind; False at the file's end."""
+        rest = self.buffer[self.at:]
+        if len(rest) > RECORD_BYTES:
+            raise self._too_large()
+        read = self.file.read(max(_JSON_BYTES, min(len(rest), RECORD_BYTES + 1 - len(rest))))
+        self.buffer, self.at, self.start = rest + read, 0, self.start + self.at
+        return bool(read)
+
+    def _value(self):
+        first = self._next()
+        size = self._marked() if first in (b"{", b"[", b'"') else self._bare()
+        if not size:
+            raise self._fault("expected an object with fields")
+        if size > RECORD_BYTES:
+            raise self._too_large()
+        line, position, data = self.line, self.start + self.at, self.buffer[self.at:self.at + size]
+        self.at += size
+        self.line += data.count(b"\n")
+        return line, position, data
+
+    def _marked(self):
+        """Bytes of the string, object or array that begins here; all that are left where it does not end."""
+        depth = size = marks = 0  # brackets open, bytes and marks looked through
+        while True:
+            for mark in _MARKS.finditer(self.buffer, self.at + size):
+                if mark[0] == b'"':
+                    break  # to be looked at again with what follows
+                depth += _STEPS.get(self.buffer[mark.start()], 0)
+                size, marks = mark.end() - self.at, marks + 1
+                if not depth:
+                    return size
+                if marks > 2 * RECORD_PARTS:
+                    raise self._too_large()
+            if not self._more():
+                return len(self.buffer) - self.at
+
+    def _bare(self):
+        while True:
+            end = _BARE.match(self.buffer, self.at).end()
+            if end < len(self.buffer) or not self._more():
+                return end - self.at
+
+    def _too_large(self):
+        return ValueError(f"{self.path}, line {self.line:,}: a record of more than {RECORD_BYTES:,} bytes or "
+                          f"{RECORD_PARTS:,} parts begins here, or its brackets do not match")
+
+    def _fault(self, expected):
+        found = repr(self.buffer[self.at:self.at + 40].decode("utf-8", "replace"))
+        return ValueError(f"{self.path}, line {self.line:,}: {expected}, found "
+                          f"{found if self.at < len(self.buffer) else 'the end of the file'}")
 
 
-def _json_fault(error):
-    cause = error.args[0] if error.args else error
-    if isinstance(cause, UnicodeDecodeError):
-        return f"not UTF-8 (byte 0x{cause.object[cause.start]:02x})"
-    return f"not valid JSON ({cause})" if isinstance(error, (ijson.JSONError, json.JSONDecodeError)) else str(error)
+# ---- Parquet
 
 
 def open_parquet(path, columns):
     """A pyarrow.parquet.ParquetFile; raises ValueError if it is not whole or lacks a column."""
     import pyarrow.parquet
+    check_file(path)
     try:
         file = pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20)  # reads pages, not row groups
-    except pyarrow.ArrowInvalid as error:
+        names = file.schema_arrow.names
+    except pyarrow.ArrowException as error:
         raise ValueError(f"{path} is not a whole Parquet file: {error}. Fetch or copy it again") from error
     for column in columns:
-        if column not in file.schema_arrow.names:
-            raise no_column(column, path, file.schema_arrow.names)
+        if column not in names:
+            raise no_column(column, path, names)
     return file
 
 
 def read_parquet(path, columns=None):
-    """Records of a Parquet file with these columns (None is all), a few at a time however long its row groups are."""
+    """(number of the row, record) of a Parquet file with these columns (None is all), a few at a time however long its
+    row groups are."""
     import pyarrow
     file = open_parquet(path, columns or [])
     stored = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
     rows = max(1, min(1000, BATCH_BYTES * file.metadata.num_rows // max(1, stored)))
+    number = 0
     try:
         for batch in file.iter_batches(rows, columns=columns, use_threads=False):
-            yield from batch.to_pylist()
-    except (pyarrow.ArrowInvalid, OSError) as error:
-        raise ValueError(f"{path} is damaged: {error}. Fetch or copy it again") from error
+            for record in _records(batch, path, number + 1):
+                number += 1
+                yield number, record
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is damaged after row {number:,}: {error}. Fetch or copy it again") from error
+
+
+def _records(batch, path, first):
+    """The rows of a batch, the first of which has the number `first`, as records; a ValueError in the place of one
+    that Python cannot hold (text that is not UTF-8, a day of the year 300,000)."""
+    try:
+        return batch.to_pylist()
+    except _UNREADABLE:
+        return [_row(batch.slice(row, 1), f"{path}, row {first + row:,}") for row in range(batch.num_rows)]
+
+
+def _row(batch, where):
+    record = {}
+    for name, column in zip(batch.schema.names, batch.columns):
+        try:
+            [record[name]] = column.to_pylist()
+        except UnicodeDecodeError as error:
+            return ValueError(f"{where}: column {name!r} is not UTF-8 (byte 0x{error.object[error.start]:02x})")
+        except _UNREADABLE as error:
+            return ValueError(f"{where}: column {name!r} cannot be read ({error})")
+    return record
 
 
 def identity(path):

@@ -4,8 +4,8 @@ Documents to chunks of token ids, by worker processes: tasks of half a megabyte 
 Where a chunk ends depends on the documents alone, so the shards are the same with one worker or with many.
 """
 
-from collections import deque
-from dataclasses import dataclass
+from collections import Counter, deque
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -25,34 +25,48 @@ class Task:
 
     texts: list                # (text, split or None), see tokenize
     chunk_ends: bool = False
-    position: tuple = (0, 0)   # after the last document
+    position: tuple = (0, 0)   # after the last row
     documents: int = 0
-    cut: int = 0               # documents that came in pieces
+    noted: Counter = field(default_factory=Counter)  # documents that were cut, rows that are "empty", and "bad" ones
+    fault: str | None = None   # what is wrong with the first bad one
 
 
-def tasks(documents, chunk_documents, val_fraction):
-    """Group documents, pairs (position, list of the pieces of one), into tasks."""
-    task, size, chunk_rows, chunk_size = Task([]), 0, 0, 0
-    for task.position, pieces in documents:
-        split = split_of("".join(pieces), val_fraction) if len(pieces) > 1 else None  # all pieces go to one
-        task.cut += len(pieces) > 1
-        for piece in pieces:
+def tasks(rows, chunk_documents, val_fraction):
+    """Group rows of a corpus (corpus.documents.Row) into tasks. A chunk may end within a document that comes in many
+    rows: it may be longer than what fits in memory."""
+    task, size, chunk_rows, chunk_size, open_chunk = Task([]), 0, 0, 0, False
+    for row in rows:
+        task.position, open_chunk = row.position, True
+        split = None if row.head is None else split_of(row.head, val_fraction)  # all pieces go to one
+        for piece in row.pieces:
             task.texts.append((piece, split))
             size += utf8.length(piece)
             if split and size >= TASK_BYTES:  # in the middle of a document
                 yield task
                 chunk_size += size
                 task, size = Task([], position=task.position), 0
-        task.documents += 1
-        chunk_rows += 1
+        _count(task, row)
+        chunk_rows += not row.goes_on
         task.chunk_ends = chunk_rows == chunk_documents or chunk_size + size >= CHUNK_BYTES
         if size >= TASK_BYTES or task.chunk_ends:
             yield task
             chunk_rows, chunk_size = (0, 0) if task.chunk_ends else (chunk_rows, chunk_size + size)
+            open_chunk = not task.chunk_ends
             task, size = Task([], position=task.position), 0
-    if task.documents or chunk_rows:
+    if open_chunk:
         task.chunk_ends = True
         yield task
+
+
+def _count(task, row):
+    task.documents += not row.goes_on
+    if row.fault:
+        task.noted["bad"] += 1
+        task.fault = task.fault or row.fault
+    elif not row.pieces:
+        task.noted["empty"] += 1
+    elif row.head is not None and not row.goes_on:
+        task.noted["cut"] += 1
 
 
 _tokenizer = None  # of a worker process
@@ -83,13 +97,14 @@ class Chunk:
     def __init__(self):
         self.ids = {split: bytearray() for split in SPLITS}
         self.counts = {split: {"documents": 0, "bytes": 0} for split in SPLITS}
-        self.position, self.documents, self.cut = (0, 0), 0, 0
+        self.position, self.documents, self.noted, self.fault = (0, 0), 0, Counter(), None
 
     def add(self, task, result):
         """Add what a worker made of a task."""
         self.position = task.position
         self.documents += task.documents
-        self.cut += task.cut
+        self.noted += task.noted
+        self.fault = self.fault or task.fault
         for split, (ids, documents, size) in result.items():
             self.ids[split] += ids.tobytes()
             self.counts[split]["documents"] += documents

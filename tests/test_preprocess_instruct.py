@@ -214,3 +214,16 @@ def test_the_next_command_names_the_model_that_has_the_tokenizer(data, capsys, o
     preprocess_instruct.report(preprocess_instruct.PreprocessSettings(tokenizer=Path(of), dataset="a.jsonl",
                                                                       data_dir=Path(data_dir)), read_manifest(data))
     assert capsys.readouterr().out.endswith(f"Next:\n    python finetune_xcoax.py{expected}\n")
+
+
+def test_records_that_are_bad_by_themselves_are_passed_over_if_that_is_wished_and_counted(base, tmp_path, capsys):
+    bad = [{"question": "Why?"}, {"instruction": "Hi", "output": 7}]
+    path = write_lines(tmp_path / "some.jsonl", [*RECORDS[:40], *bad])
+    with open(path, "a") as file:
+        file.write('{"instruction": \n')
+    with pytest.raises(ValueError, match="some.jsonl, line 41: expected instruction(.|\n)*--skip-bad-records"):
+        preprocess(path, base, tmp_path / "data")
+    preprocess(path, base, tmp_path / "data", "--skip-bad-records")
+    printed = capsys.readouterr().out
+    assert "43 records read" in printed and "3 records dropped: bad by themselves" in printed
+    assert f"{path}, line 41: expected instruction" in printed

@@ -88,7 +88,7 @@ def documents_of(folder, split, tokenizer, chunk):
 def test_the_shards_give_the_texts_of_the_corpus_back_in_order(reference, texts_folder):
     folder, _ = reference
     tokenizer, manifest = Tokenizer.load(folder / f"tok{VOCAB}.model"), read_manifest(folder)
-    wanted = ["".join(pieces) for _, pieces in open_corpus(str(texts_folder)).documents()]
+    wanted = ["".join(row.pieces) for row in open_corpus(str(texts_folder)).documents()]
     assert len(manifest["chunks"]) == -(-len(wanted) // 200)
     for number, chunk in enumerate(manifest["chunks"]):
         rows = wanted[200 * number:200 * (number + 1)]
@@ -119,7 +119,7 @@ def test_a_finished_run_says_what_it_made_and_the_next_command(reference):
 
 def test_the_split_of_a_document_depends_on_nothing_else(reference, texts_folder):
     """About a tenth of the texts fell to validation, and each wherever it stands."""
-    texts = {"".join(pieces) for _, pieces in open_corpus(str(texts_folder)).documents()} - {""}
+    texts = {"".join(row.pieces) for row in open_corpus(str(texts_folder)).documents()} - {""}
     chosen = {text for text in texts if split_of(text, 0.1) == "val"}
     assert 0.05 < len(chosen) / len(texts) < 0.15
     assert chosen == {text for text in sorted(texts) if split_of(text, 0.1) == "val"}
@@ -196,7 +196,7 @@ def chunks_in(folder):
 def long_corpus(tmp_path_factory):
     """Enough documents that a run can be caught in the middle."""
     path = tmp_path_factory.mktemp("long") / "a.txt"
-    path.write_text("\n\n".join(tales.story(5, i).replace("\n\n", "\n") for i in range(3_000)))
+    path.write_text("\n<|endoftext|>\n".join(tales.story(5, i) for i in range(3_000)))
     return path
 
 
@@ -318,7 +318,7 @@ def test_an_empty_corpus_is_an_error_that_blocks_nothing(texts_folder, tmp_path,
 
 
 def test_a_vocabulary_too_large_names_the_largest_that_fits_and_that_one_works(tmp_path):
-    (tmp_path / "a.txt").write_text("one small text\n\nand another\n\n" * 30)
+    (tmp_path / "a.txt").write_text("one small text\n<|endoftext|>\nand another\n<|endoftext|>\n" * 30)
     status, output = run("--vocab-size=9999", dataset=tmp_path / "a.txt", data_dir=tmp_path / "out")
     assert status == 1 and "Traceback" not in output and contents(tmp_path / "out") == {}
     fits = re.search(r"the largest that fits is --vocab-size (\d+)", output)[1]
@@ -452,6 +452,24 @@ def test_to_check_says_that_the_folder_is_whole_or_what_is_not(here, small, tmp_
     flip("train_000000.bin", 8 * HEADER_BYTES + 77)(tmp_path / "data")
     with pytest.raises(ValueError, match="train_000000.bin is damaged"):
         here("--check", data_dir=tmp_path / "data")
+
+
+def test_what_was_taken_and_what_was_passed_over_is_said(here, tmp_path):
+    """One document is longer than a million characters, whichever kind of file it stands in."""
+    (tmp_path / "in").mkdir()
+    for number in range(40):
+        (tmp_path / "in" / f"{number}.txt").write_text("\n\n".join(tales.story(7, 20 * number + i) for i in range(20)))
+    long = "\n".join(tales.story(8, i) for i in range(400)) * 4
+    assert len(long) > 2**20
+    (tmp_path / "in" / "long.txt").write_text(long)
+    rows = [json.dumps({"text": value}) for value in (None, "", " \n ", "A text.", 5, long.upper())]
+    (tmp_path / "in" / "rows.jsonl").write_text("\n".join([*rows, '{"text": "cut o']))
+    output = here("--val-fraction=0.3", "--skip-bad-records", dataset=tmp_path / "in", data_dir=tmp_path / "out")
+    assert output.index("41 text files, one document each (--documents auto)") < output.index("Reading a sample")
+    assert "rows.jsonl, line 5: column 'text' holds int" in output
+    for count, what in ((2, "documents of over a million"), (3, "rows were passed over: null, empty"),
+                        (2, "rows were passed over: bad")):
+        assert f" {count} {what}" in output
 
 
 # --- settings -----------------------------------------------------------------------------------------------------

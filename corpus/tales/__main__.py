@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import tyro
 
-from corpus.files import DIVIDER
 from corpus.tales.telling import pair, story
+from corpus.text_files import DIVIDER
 
 
 @dataclass

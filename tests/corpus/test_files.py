@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import tracemalloc
 from unittest.mock import patch
 
@@ -13,97 +14,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus import files
-from corpus.files import expand_paths, identity, read_json, read_json_lines, read_text_file
-from tests.support.files import write
+from corpus.files import identity, numbered_json_lines, read_json, read_parquet
+from tests.support.files import parquet_bytes, write
 from tests.support.texts import few
-from tokenizer import EOS_PIECE
 
 words = st.text(alphabet="aé語🙂 .", min_size=1, max_size=12).filter(lambda text: text.strip())
 
 
-def texts(path):
-    return [record["text"] for record in read_text_file(path)]
+def records(found):
+    """Records without their places; raises the first error."""
+    for _, record in found:
+        if isinstance(record, ValueError):
+            raise record
+        yield record
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("corpus")
-
-
-# ---- text files
-
-
-@few
-@given(documents=st.lists(st.lists(words, min_size=1, max_size=3), max_size=6), newline=st.sampled_from(["\n", "\r\n"]),
-       bom=st.booleans(), final=st.booleans(), marked=st.booleans())
-def test_a_text_file_gives_its_documents_back(folder, documents, newline, bom, final, marked):
-    """Whatever ends its lines, with or without a byte order mark or a newline at the end."""
-    between = "\n<|endoftext|>\n" if marked else "\n\n"
-    documents = ["\n".join(lines) for lines in documents] + (["the last"] if marked else [])
-    content = (between if marked else "") + between.join(documents) + ("\n" if final else "")
-    content = (b"\xef\xbb\xbf" if bom else b"") + content.replace("\n", newline).encode()
-    assert texts(write(folder / "a.txt", content)) == documents
-
-
-def test_blank_lines_stay_where_marker_lines_divide(folder):
-    assert texts(write(folder / "a.txt", "one\n\ntwo\n<|endoftext|>\nthree\n\n\n")) == ["one\n\ntwo", "three"]
-
-
-def test_what_divides_the_documents_of_a_file_is_the_piece_that_ends_one():
-    assert files.DIVIDER == EOS_PIECE
-
-
-def test_a_marker_within_a_line_divides_nothing(folder):
-    path = write(folder / "a.txt", "say <|endoftext|>\nand go on\n\nnext")
-    assert texts(path) == ["say <|endoftext|>\nand go on", "next"]
-
-
-@few
-@given(text=st.text(alphabet="aé語🙂\n <", max_size=200), limit=st.integers(32, 64), marked=st.booleans())
-def test_a_document_over_the_limit_is_cut_between_characters_and_loses_nothing(folder, text, limit, marked):
-    """A piece that cut a character would not decode. Newlines around a document do not count as part of it."""
-    text = f"x{text}x"
-    path = write(folder / "a.txt", text.replace("\n", "\r\n") + "\r\n<|endoftext|>" * marked)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "PIECE_BYTES", limit)
-        pieces = texts(path)
-    expected = text if marked else "".join(part.strip("\n") for part in divided(text))
-    assert "".join(pieces).replace("\n", "") == expected.replace("\n", "")
-    if marked:
-        assert "".join(pieces) == expected
-    assert all(len(piece.encode()) <= limit + 3 for piece in pieces)
-
-
-def divided(text):
-    """Documents between lines that hold nothing but white space, by a slow second way."""
-    found = [[]]
-    for line in text.split("\n"):
-        found.append([]) if not line.strip() else found[-1].append(line)
-    return ["\n".join(lines) for lines in found]
-
-
-def test_one_long_line_is_read_in_pieces_of_the_limit(folder):
-    line = "é" * (3 * files.PIECE_BYTES // 2 + 1)
-    pieces = texts(write(folder / "a.txt", line))
-    assert "".join(pieces) == line and len(pieces) > 2
-
-
-@few
-@given(before=st.lists(words, max_size=6), after=st.lists(words, max_size=3), bom=st.booleans(),
-       joined=st.sampled_from(["\n", "\n\n", "\n<|endoftext|>\n", ""]), limit=st.sampled_from([8, 16, 2**20]),
-       bad=st.sampled_from([b"\xff", b"\x80", b"\xc3(", b"\xf0\x9f\x99 ", b"\xed\xa0\x80", b"\xe8\xaa"]))
-def test_a_file_that_is_not_utf8_is_named_with_the_very_byte(folder, before, after, bom, joined, limit, bad):
-    data = joined.join([*before, ""]).encode()
-    data = b"\xef\xbb\xbf" * bom + data + b"x" + bad + joined.join(["", *after]).encode()
-    path = write(folder / "a.txt", data)
-    with pytest.raises(UnicodeDecodeError) as python:
-        data.decode("utf-8")
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError) as error:
-        patch.setattr(files, "PIECE_BYTES", limit)
-        texts(path)
-    at = python.value.start
-    assert f"{path} is not UTF-8: byte {at:,} is 0x{data[at]:02x}" in str(error.value)
-    assert "iconv" in str(error.value)
 
 
 # ---- .jsonl, .json and .parquet
@@ -117,7 +45,7 @@ def test_a_file_that_is_not_utf8_is_named_with_the_very_byte(folder, before, aft
 def test_a_bad_line_of_a_jsonl_file_is_named(folder, line, complaint):
     path = write(folder / "a.jsonl", '{"text": "fine"}\n\n' + line + "\n")
     with pytest.raises(ValueError, match=complaint) as error:
-        list(read_json_lines(path))
+        list(records(numbered_json_lines(path)))
     assert path in str(error.value)
 
 
@@ -128,17 +56,87 @@ def test_a_jsonl_file_that_is_not_utf8_is_named_with_line_and_byte(folder, befor
     data = b"\xef\xbb\xbf" * bom + "".join(lines).encode()
     path = write(folder / "a.jsonl", data + b'{"text": "\xff"}\n')
     with pytest.raises(ValueError, match=f"line {len(before) + 1}, is not UTF-8: byte {len(data) + 10:,} is 0xff"):
-        list(read_json_lines(path))
+        list(records(numbered_json_lines(path)))
 
 
 def test_a_record_too_long_for_memory_is_refused_by_its_line(folder, monkeypatch):
     monkeypatch.setattr(files, "RECORD_BYTES", 100)
     path = write(folder / "a.jsonl", '{"text": "short"}\n' + json.dumps({"text": "x" * 200}))
     with pytest.raises(ValueError, match="line 2: longer than 100 bytes"):
-        list(read_json_lines(path))
+        list(records(numbered_json_lines(path)))
     path = write(folder / "a.json", '[{"text": "short"},\n' + json.dumps({"text": "x" * 200}) + "]")
     with pytest.raises(ValueError, match=r"a\.json, line 2: a record of more than 100 bytes"):
-        list(read_json(path))
+        list(records(read_json(path)))
+
+
+def nested(depth, inner="1"):
+    return '{"a": ' + "[" * (depth - 1) + inner + "]" * (depth - 1) + "}"
+
+
+def of_each_kind(folder, text):
+    """The records, or what is wrong with the first bad one, of a file of either kind that holds one record."""
+    for name, read in (("a.json", read_json), ("a.jsonl", numbered_json_lines)):
+        path = write(folder / name, text)
+        try:
+            yield list(records(read(path)))
+        except ValueError as error:
+            assert f"{path}, line 1: " in str(error)
+            yield str(error).partition("line 1: ")[2]
+
+
+@pytest.mark.parametrize("text, complaint", [
+    *((nested(depth), "more than 200 objects and arrays") for depth in (files.DEEPEST + 1, 980, 990, 1000, 100_000)),
+    ("[" * 100_000, "within one another"), ('{"a": ' * 100_000, "within one another"),
+    ('{"a": "' + "x" * 100_000, "Unterminated string"), ('{"a": "\\', "Unterminated string"),
+    ('{"n": ' + "9" * 5000 + "}", "a number of 5,000 digits"), ('{"n": -' + "9" * 10**6 + "}", "a number of 1,000,001"),
+    ('{"n": NaN}', "NaN is no number"), ('{"n": [-Infinity]}', "-Infinity is no number"),
+    ('{"n": 1e999}', "a number too large: 1e999"), ('{"a": 1,}', "not valid JSON"), ('{"a": [1}', "not valid JSON"),
+])
+def test_json_and_jsonl_refuse_the_same_records_in_the_same_words(folder, text, complaint):
+    said = list(of_each_kind(folder, text))
+    assert all(isinstance(one, str) for one in said)
+    assert all(re.search(complaint, one) for one in said)
+
+
+@pytest.mark.parametrize("text", [
+    nested(files.DEEPEST), '{"a": "' + "[{" * 10_000 + '"}', '{"a": "\\\\", "b": "\\"]}"}',
+    '{"n": ' + "9" * 4000 + "}",
+    '{"half": "\\ud83d", "f": 1.5e300, "d": {"d": [[], {}]}}',
+])
+def test_json_and_jsonl_read_the_same_records(folder, text):
+    assert list(of_each_kind(folder, text)) == [[json.loads(text)]] * 2
+
+
+@pytest.mark.parametrize("content", [
+    b'[{"a": "' + b"x" * 10**7, b"[" + b'{"a": [' * 10**5, b"[" + b'{"a": 1}' * 10**5, b'"' + b"\\" * 10**7,
+    b"7" * 10**7, b'{"a": [' + b"[]," * 10**5,
+])
+def test_what_does_not_end_is_refused_at_once_and_in_little_memory(folder, monkeypatch, content):
+    monkeypatch.setattr(files, "RECORD_BYTES", 2**20)
+    monkeypatch.setattr(files, "RECORD_PARTS", 2**14)
+    path = write(folder / "endless.json", content)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=f"{path}, line 1: "):
+        list(records(read_json(path)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 6 * 2**20
+
+
+def test_a_record_of_too_many_parts_is_refused_before_it_is_decoded(folder, monkeypatch):
+    monkeypatch.setattr(files, "RECORD_PARTS", 1000)
+    for inner in ("[]", "{}", '""'):
+        for text, fits in ((",".join([inner] * 900), True), (",".join([inner] * 3000), False)):
+            for found in of_each_kind(folder, f'{{"a": [{text}]}}'):
+                assert fits == isinstance(found, list) or "a record of more than" in found
+
+
+def test_after_a_line_too_long_the_next_is_read(folder, monkeypatch):
+    monkeypatch.setattr(files, "RECORD_BYTES", 100)
+    path = write(folder / "a.jsonl", "\n".join(['{"a": 1}', '"' + "x" * 1000 + '"', '{"a": "é"}', "x" * 99, "y" * 300]))
+    found = list(numbered_json_lines(path))
+    assert [number for number, _ in found] == [1, 2, 3, 4, 5]
+    assert [type(record) for _, record in found] == [dict, ValueError, dict, ValueError, ValueError]
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "\ufeff", "[]", "\ufeff\n[ ]\n"])
@@ -156,7 +154,7 @@ def test_records_that_together_are_longer_than_one_may_be_are_read(folder, monke
     monkeypatch.setattr(files, "_JSON_BYTES", 50)
     monkeypatch.setattr(files, "RECORD_BYTES", 150)
     found = [{"text": f"{number} " + "x" * 60} for number in range(20)]
-    assert list(read_json_lines(write(folder / "a.jsonl", "\n".join(map(json.dumps, found))))) == found
+    assert list(records(numbered_json_lines(write(folder / "a.jsonl", "\n".join(map(json.dumps, found)))))) == found
     for text in (json.dumps(found), json.dumps(found, indent=1), "\n\n".join(map(json.dumps, found))):
         assert [record for _, record in read_json(write(folder / "a.json", text))] == found
 
@@ -190,7 +188,7 @@ def test_a_json_file_read_piece_by_piece_gives_what_reading_it_whole_gives(
             assert [record for _, record in read_json(path)] == expected
         else:
             with pytest.raises(ValueError, match="line [0-9]+: "):
-                list(read_json(path))
+                list(records(read_json(path)))
 
 
 @pytest.mark.parametrize("text", ["word " * 400, "if (a) { return {}; }, {" * 80, '{"a": "b"}, {"c": {}}, ' * 80])
@@ -213,23 +211,34 @@ def test_one_huge_row_group_is_read_a_little_at_a_time(folder):
     pyarrow.parquet.write_table(pyarrow.table({"text": rows}), path, row_group_size=10**9, use_dictionary=False)
     assert pyarrow.parquet.ParquetFile(path).num_row_groups == 1
     before, most = pyarrow.total_allocated_bytes(), 0
-    for number, record in enumerate(files.read_parquet(path, ["text"])):
+    for number, record in enumerate(records(files.read_parquet(path, ["text"]))):
         assert record["text"] == rows[number]
         most = max(most, pyarrow.total_allocated_bytes() - before)
     assert number == len(rows) - 1
     assert most < 10_000_000
 
 
-# ---- paths
+@pytest.mark.parametrize("column", ["text", "large", "dictionary", "nested"])
+def test_text_of_a_parquet_file_that_is_not_utf8_is_named_by_its_row(folder, column):
+    values = pyarrow.array([b"one", b"tw\xff", b"three"]).view(pyarrow.string())
+    if column == "large":
+        values = pyarrow.array([b"one", b"tw\xff", b"three"], pyarrow.large_binary()).view(pyarrow.large_string())
+    if column == "dictionary":
+        values = values.dictionary_encode()
+    if column == "nested":
+        values = pyarrow.ListArray.from_arrays([0, 1, 2, 3], values)
+    path = write(folder / "bad.parquet", parquet_bytes({"n": [1, 2, 3], column: values}))
+    found = list(read_parquet(path))
+    assert [number for number, _ in found] == [1, 2, 3]
+    assert [record["n"] for _, record in found[::2]] == [1, 3]
+    assert str(found[1][1]) == f"{path}, row 2: column {column!r} is not UTF-8 (byte 0xff)"
 
 
-def test_folders_globs_and_lists_name_the_same_files(tmp_path):
-    (tmp_path / "deep").mkdir()
-    files = [write(tmp_path / name, "x") for name in ("a.txt", "b.jsonl", "deep/c.txt")]
-    write(tmp_path / "notes.md", "not a corpus")
-    assert expand_paths(tmp_path) == files
-    assert expand_paths(f"{tmp_path}/**/*.txt") == [files[0], files[2]]
-    assert expand_paths(", ".join([files[2], files[0], f"{tmp_path}/*.txt"])) == [files[2], files[0]]
+def test_a_value_that_python_cannot_hold_is_named_by_its_row(folder):
+    days = pyarrow.array([0, 10**12], pyarrow.int64()).cast(pyarrow.timestamp("s"))
+    path = write(folder / "late.parquet", parquet_bytes({"day": days}))
+    [(_, first), (_, second)] = read_parquet(path)
+    assert first["day"].year == 1970 and f"{path}, row 2: column 'day' cannot be read" in str(second)
 
 
 # ---- what a file is known again by

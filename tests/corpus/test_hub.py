@@ -38,7 +38,7 @@ from corpus import documents, hub
 documents.HUB_ROUND = 2
 
 def texts(dataset):
-    return ["".join(pieces) for _, pieces in documents.open_corpus(dataset).documents()]
+    return ["".join(row.pieces) for row in documents.open_corpus(dataset).documents()]
 
 known = {"corpus": documents, "hub": hub, "texts": texts, "fetch": urllib.request.urlopen}
 for line in sys.stdin:
@@ -170,7 +170,7 @@ def test_a_hub_that_dies_in_mid_stream_says_that_the_same_command_goes_on(server
 def test_offline_mode_and_a_home_that_cannot_be_written_lead_to_tales_and_paths(tmp_path):
     (tmp_path / "file").touch()
     offline = Reader("http://127.0.0.1:9", tmp_path, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path / "file" / "home"))
-    write(tmp_path / "a.txt", "one\n\ntwo")
+    write(tmp_path / "a.txt", "one\n<|endoftext|>\ntwo")
     assert names_what_to_do(offline.ask("answer(corpus.open_corpus('fineweb').file_count)"))
     assert offline.ask("answer(texts('a.txt'))") == ["one", "two"]
     offline.end()

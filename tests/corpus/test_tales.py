@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from corpus import tales
-from corpus.files import DIVIDER
 from corpus.tales import kinds, notation
 from corpus.tales.kinds import kind_of
 from corpus.tales.notation import Reference
 from corpus.tales.plots import plots, questions
+from corpus.text_files import DIVIDER
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-m", "corpus.tales"]

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from characters import utf8
-from corpus import documents
+from corpus import text_files
+from corpus.documents import Row
 from shards import SPLITS, split_of, tokenizing
 from tests.support.texts import LANGUAGES
 from tests.support.tiny import TEXTS
@@ -17,16 +18,26 @@ from tokenizer import Tokenizer, train_tokenizer
 # ---- tasks
 
 
+def rows_of(text, separate):
+    """A document as a row of a table gives it, or piece by piece, as a text file does."""
+    pieces = list(text_files.cut(text))
+    head = pieces[0] if len(pieces) > 1 else None
+    if separate:
+        return [Row((), [piece], head, number > 0) for number, piece in enumerate(pieces)]
+    return [Row((), pieces, head)]
+
+
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(texts=st.lists(st.text(alphabet="aé🙂\n", max_size=60), max_size=30), limit=st.integers(1, 25),
-       task=st.integers(1, 80), chunk=st.integers(1, 6), most=st.integers(20, 200))
-def test_tasks_lose_nothing_and_end_chunks_where_the_documents_say(texts, limit, task, chunk, most):
+       task=st.integers(1, 80), chunk=st.integers(1, 6), most=st.integers(20, 200), separate=st.booleans())
+def test_tasks_lose_nothing_and_end_chunks_where_the_documents_say(texts, limit, task, chunk, most, separate):
     """Whatever the sizes of documents, pieces, tasks and chunks; reading on from a chunk's end gives the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(documents, "MAX_DOCUMENT_CHARACTERS", limit)
+        patch.setattr(text_files, "MAX_DOCUMENT_CHARACTERS", limit)
         patch.setattr(tokenizing, "TASK_BYTES", task)
         patch.setattr(tokenizing, "CHUNK_BYTES", most)
-        found_documents = [((0, row), list(documents.cut(text))) for row, text in enumerate(texts, 1)]
+        found_documents = [row for text in texts for row in rows_of(text, separate)]
+        found_documents = [row._replace(position=(0, number)) for number, row in enumerate(found_documents, 1)]
         found = list(tokenizing.tasks(found_documents, chunk, 0.5))
         for number, one in enumerate(found):
             if one.chunk_ends:
@@ -34,7 +45,7 @@ def test_tasks_lose_nothing_and_end_chunks_where_the_documents_say(texts, limit,
                 assert list(tokenizing.tasks(rest, chunk, 0.5)) == found[number + 1:]
     assert "".join(text for one in found for text, _ in one.texts) == "".join(texts)
     assert sum(one.documents for one in found) == len(texts)
-    assert sum(one.cut for one in found) == sum(len(text) > limit for text in texts)
+    assert sum(one.noted["cut"] for one in found) == sum(len(text) > limit for text in texts)
     assert all(split in (None, "train", "val") for one in found for _, split in one.texts)
     assert not found or found[-1].chunk_ends
     rows = 0
@@ -44,12 +55,13 @@ def test_tasks_lose_nothing_and_end_chunks_where_the_documents_say(texts, limit,
         rows = 0 if one.chunk_ends else rows
 
 
-def test_the_pieces_of_a_long_text_stay_in_one_split(monkeypatch):
-    monkeypatch.setattr(documents, "MAX_DOCUMENT_CHARACTERS", 10)
+@pytest.mark.parametrize("separate", [False, True])
+def test_the_pieces_of_a_long_text_stay_in_one_split(monkeypatch, separate):
+    monkeypatch.setattr(text_files, "MAX_DOCUMENT_CHARACTERS", 10)
     for number in range(20):
         text = f"{number} " + "word " * 20
-        (task,) = tokenizing.tasks([((0, 1), list(documents.cut(text)))], 5, 0.5)
-        assert {split for _, split in task.texts} == {split_of(text, 0.5)} and len(task.texts) > 5
+        (task,) = tokenizing.tasks(rows_of(text, separate), 5, 0.5)
+        assert {split for _, split in task.texts} == {split_of(text[:10], 0.5)} and len(task.texts) > 5
 
 
 # ---- chunks
@@ -70,7 +82,7 @@ def texts():
 
 def positioned(texts):
     """Documents as a corpus gives them."""
-    return [((0, row), [text]) for row, text in enumerate(texts, 1)]
+    return [Row((0, row), [text]) for row, text in enumerate(texts, 1)]
 
 
 def plain(chunk):
@@ -128,7 +140,7 @@ def test_no_more_is_read_than_the_chunks_that_are_wanted(monkeypatch):
     read, executor = iter(positioned(["text"] * 200)), OneByOne()
     found = list(tokenizing.chunks(executor, read, 3, 20, 0.5, 6, lambda *_: None))
     assert [chunk.position for chunk in found] == [(0, 20), (0, 40), (0, 60)] and executor.submitted == 60
-    assert next(read)[0] == (0, 61)
+    assert next(read).position == (0, 61)
 
 
 def test_progress_is_told_of_every_document_and_byte(monkeypatch):
