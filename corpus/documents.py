@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from characters import utf8
 from corpus import hub
-from corpus.files import identity, no_column, numbered_json_lines, open_parquet, read_parquet
+from corpus.files import identity, no_column, numbered_json_lines, parquet_size, read_parquet
 from corpus.paths import expand_paths
 from corpus.text_files import cut, division_of, in_words, read_text_file
 from program import commands
@@ -187,12 +187,7 @@ class Corpus:
 
 def _text_size(path, text_column):
     """Bytes of text in a file, nearly; a Parquet file is looked at, so that a bad one is found before any work."""
-    if not path.endswith(".parquet"):
-        return os.path.getsize(path)
-    file = open_parquet(path, [text_column])
-    groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
-    return sum(group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns)
-               if group.column(i).path_in_schema == text_column)
+    return parquet_size(path, text_column) if path.endswith(".parquet") else os.path.getsize(path)
 
 
 def open_corpus(dataset, text_column="text", seed=1, documents="auto", skip_bad=False):

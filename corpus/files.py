@@ -12,6 +12,7 @@ import json
 import math
 import os
 import re
+from contextlib import contextmanager
 from pathlib import Path
 
 from corpus.paths import check_file
@@ -19,7 +20,7 @@ from corpus.paths import check_file
 RECORD_BYTES = 2**26         # a longer record of a .jsonl or .json file is refused: it would not fit in memory, parsed
 RECORD_PARTS = 2**20         # strings, objects and arrays in a record, for the same reason
 DEEPEST = 200                # objects and arrays within one another: the decoder and the encoder fail near 1000
-BATCH_BYTES = 2**22          # of a Parquet file read at a time
+BATCH_BYTES = 2**26          # of a Parquet file read at a time, if every value were as long as its whole row group
 _JSON_BYTES = 2**16          # of a .json file read at a time
 IDENTITY_BLOCKS = 8          # of IDENTITY_BYTES each, spread over a file, by which it is known again
 IDENTITY_BYTES = 2**16
@@ -250,36 +251,50 @@ class _JsonText:
 # ---- Parquet
 
 
+@contextmanager
+def _damage_named(path, what):
+    """Let whatever Arrow finds in a file be a ValueError that names the file."""
+    import pyarrow
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, *_UNREADABLE) as error:
+        raise ValueError(f"{path} is {what}: {str(error).strip()}. Fetch or copy it again") from error
+
+
 def open_parquet(path, columns):
     """A pyarrow.parquet.ParquetFile; raises ValueError if it is not whole or lacks a column."""
     import pyarrow.parquet
-    check_file(path)
-    try:
-        file = pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20)  # reads pages, not row groups
+    open_file(path).close()  # what the system has against it is said in the system's words
+    with _damage_named(path, "not a whole Parquet file"):
+        file = pyarrow.parquet.ParquetFile(path, pre_buffer=False, buffer_size=2**20,  # reads pages, not row groups
+                                           page_checksum_verification=True)
         names = file.schema_arrow.names
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{path} is not a whole Parquet file: {error}. Fetch or copy it again") from error
     for column in columns:
         if column not in names:
             raise no_column(column, path, names)
     return file
 
 
+def parquet_size(path, column):
+    """Bytes that a column of a Parquet file takes, nearly; raises what open_parquet does."""
+    file = open_parquet(path, [column])
+    with _damage_named(path, "not a whole Parquet file"):
+        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        return sum(group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns)
+                   if group.column(i).path_in_schema == column)
+
+
 def read_parquet(path, columns=None):
     """(number of the row, record) of a Parquet file with these columns (None is all), a few at a time however long its
     row groups are."""
-    import pyarrow
-    file = open_parquet(path, columns or [])
-    stored = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-    rows = max(1, min(1000, BATCH_BYTES * file.metadata.num_rows // max(1, stored)))
-    number = 0
-    try:
+    file, number = open_parquet(path, columns or []), 0
+    with _damage_named(path, "damaged"):
+        largest = max((file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)), default=0)
+        rows = max(1, min(1000, BATCH_BYTES // max(1, largest)))  # a dictionary holds once what many rows repeat
         for batch in file.iter_batches(rows, columns=columns, use_threads=False):
             for record in _records(batch, path, number + 1):
                 number += 1
                 yield number, record
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is damaged after row {number:,}: {error}. Fetch or copy it again") from error
 
 
 def _records(batch, path, first):

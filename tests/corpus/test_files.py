@@ -1,5 +1,6 @@
 """What the readers of files promise: every document once, in little memory, and help where a file is bad."""
 
+import itertools
 import json
 import os
 import random
@@ -216,6 +217,18 @@ def test_one_huge_row_group_is_read_a_little_at_a_time(folder):
         most = max(most, pyarrow.total_allocated_bytes() - before)
     assert number == len(rows) - 1
     assert most < 10_000_000
+
+
+def test_a_long_text_that_a_thousand_rows_repeat_takes_little_memory(folder):
+    """A file of some hundred bytes, and of a gigabyte if all rows were read at once."""
+    one = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000, pyarrow.int32()), ["ab" * 2**19])
+    path = str(folder / "dictionary.parquet")
+    pyarrow.parquet.write_table(pyarrow.table({"text": one}), path, dictionary_pagesize_limit=2**30, compression="zstd")
+    before, most = pyarrow.total_allocated_bytes(), 0
+    for _, record in itertools.islice(read_parquet(path, ["text"]), 200):
+        assert record["text"] == "ab" * 2**19
+        most = max(most, pyarrow.total_allocated_bytes() - before)
+    assert most < 1.5 * files.BATCH_BYTES
 
 
 @pytest.mark.parametrize("column", ["text", "large", "dictionary", "nested"])
