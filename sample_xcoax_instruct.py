@@ -34,6 +34,7 @@ import tyro
 
 from backchat.candidates import weigh
 from backchat.pairs_file import write_pairs
+from backchat.records import blank_lines
 from backchat.template import AROUND, STOP_IDS, encode_response, instruction_room, writing_room
 from backchat.writing import TOKENS, Instructions, Scores
 from checkpoint import open_model
@@ -142,10 +143,12 @@ def write_file(opened, settings):
         raise ValueError(f"none of the {found.records:,} records of {settings.input} could be worked on; the first: "
                          f"{found.fault}. All have an `error` in {settings.output}, and are done again with another "
                          "--response-field.")
+    blank = blank_lines(settings.input)
     fields = ", ".join(f"{name} of {count:,}" for name, count in work.fields.items())
     note((f"Response: {fields}. " if fields else "") + f"{settings.output}: {found.records:,} records"
          + (f", {found.kept:,} of them were there already" if found.kept else "")
-         + (f"; {found.errors:,} have an `error` field" if found.errors else ""))
+         + (f"; {found.errors:,} have an `error` field" if found.errors else "")
+         + (f"; {blank:,} lines of {settings.input} are blank, and no records" if blank else ""))
 
 
 def main():

@@ -9,7 +9,9 @@ Instruction records: where they come from, which of their fields is which, and w
 from pathlib import Path
 
 from corpus import hub, tales
-from corpus.files import numbered_json_lines, numbered_lines, read_json, read_parquet
+from corpus.files import numbered_lines
+from corpus.json_files import numbered_json_lines, read_json
+from corpus.parquet_files import read_parquet
 from corpus.paths import expand_paths
 from program import commands
 
@@ -69,7 +71,18 @@ def read_file(path, on_bad=refuse):
 
 
 def _text_lines(path):
-    return ((number, line if isinstance(line, ValueError) else {"text": line}) for number, line in numbered_lines(path))
+    for number, line in numbered_lines(path):
+        if isinstance(line, ValueError):
+            yield number, line
+        elif line.strip():
+            yield number, {"text": line}
+
+
+def blank_lines(path):
+    """How many lines of a .txt file are no records, because they are blank; of other files, 0."""
+    if Path(path).suffix != ".txt":
+        return 0
+    return sum(isinstance(line, str) and not line.strip() for _, line in numbered_lines(path))
 
 
 _READERS = {

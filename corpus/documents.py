@@ -18,7 +18,9 @@ from tqdm import tqdm
 
 from characters import utf8
 from corpus import hub
-from corpus.files import identity, no_column, numbered_json_lines, parquet_size, read_parquet
+from corpus.files import identity, no_column
+from corpus.json_files import numbered_json_lines
+from corpus.parquet_files import parquet_size, read_parquet
 from corpus.paths import expand_paths
 from corpus.text_files import cut, division_of, in_words, read_text_file
 from program import commands

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 
-from backchat.records import full_instruction, pair, read_file, read_records, response, shape_of
+from backchat.records import blank_lines, full_instruction, pair, read_file, read_records, response, shape_of
 from tests.support.tiny import RECORDS, write_lines
 
 # ---- fields
@@ -77,6 +77,7 @@ def test_a_text_file_gives_a_response_a_line(tmp_path):
     (tmp_path / "a.txt").write_bytes("One \u00e9.\r\n\n  Two.\n".encode())
     assert [(where[-6:], response(record)[1]) for where, record in read_file(tmp_path / "a.txt")
             ] == [("line 1", "One \u00e9."), ("line 3", "  Two.")]
+    assert blank_lines(tmp_path / "a.txt") == 1
 
 
 @pytest.mark.parametrize("name, content, place, found", [
@@ -103,8 +104,8 @@ def test_a_file_that_cannot_be_read_is_named_with_the_line_and_what_was_found(tm
 
 
 @pytest.mark.parametrize("name, content", [
-    ("a.json", b'[{"a": 1}, 7, {"a": 2},\n{"b" 3}, {"a": "\xff"}, {"a": NaN}]'),
-    ("a.jsonl", b'{"a": 1}\n7\n{"a": 2}\n{"b" 3}\n{"a": "\xff"}\n{"a": NaN}\n'),
+    ("a.json", b'[{"a": 1}, 7, {"a": 2},\n{"b" 3}, {"a": "\xff"}, {"a": nan}]'),
+    ("a.jsonl", b'{"a": 1}\n7\n{"a": 2}\n{"b" 3}\n{"a": "\xff"}\n{"a": nan}\n'),
 ])
 def test_records_that_are_bad_by_themselves_may_be_passed_over(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)

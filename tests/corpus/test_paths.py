@@ -6,7 +6,8 @@ import socket
 import pytest
 
 from backchat.records import read_file
-from corpus.files import open_file, open_parquet
+from corpus.files import open_file
+from corpus.parquet_files import open_parquet
 from corpus.paths import expand_paths
 from tests.support.files import write
 
