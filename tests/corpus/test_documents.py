@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus import text_files
-from corpus.documents import Row, open_corpus
+from corpus import documents, text_files
+from corpus.documents import Corpus, Row, open_corpus
 from shards import tokenizing
-from tests.support.files import parquet_bytes, write
+from tests.support.files import begins, parquet_bytes, write
 from tests.support.texts import few
 
 
@@ -109,7 +109,8 @@ def table_with(folder, kind, bad):
     return write(folder / "bad.parquet", parquet_bytes({"text": values.view(pyarrow.string())}))
 
 
-@pytest.mark.parametrize("kind, bad, said", [(kind, bad, said) for kind in BAD for bad, said in BAD[kind].items()])
+@pytest.mark.parametrize("kind, bad, said", [(kind, bad, said) for kind in BAD for bad, said in BAD[kind].items()],
+                         ids=begins)
 def test_a_bad_row_is_named_with_file_and_place_and_may_be_passed_over(folder, kind, bad, said):
     path = table_with(folder, kind, bad)
     with pytest.raises(ValueError, match=f"bad.{kind}, (row|line) 3.*{said}(.|\n)*--skip-bad-records"):
@@ -119,6 +120,18 @@ def test_a_bad_row_is_named_with_file_and_place_and_may_be_passed_over(folder, k
     [fault] = [row.fault for row in rows if row.fault]
     assert path in fault
     assert open_corpus(path, skip_bad=True).sample(10**6) == ["text 0", "text 1", "text 2"]
+
+
+def some_rows():
+    yield from ({"text": "one"}, {"text": 2}, {"text": "three"})
+
+
+def test_a_bad_row_on_a_hub_is_named_with_its_file_and_may_be_passed_over():
+    found = Corpus({"dataset": "fineweb"}, "text", 2, lambda file: documents._stream(some_rows), on_hub=True)
+    with pytest.raises(ValueError, match="fineweb, file 1, row 2: column 'text' holds int(.|\n)*--skip-bad-records"):
+        list(found.documents())
+    found.skip_bad = True
+    assert [row.pieces for row in found.documents()] == [["one"], [], ["three"]] * 2
 
 
 def test_rows_without_text_and_bad_rows_are_counted(folder):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from corpus import files, json_files
 from corpus.json_files import numbered_json_lines, read_json
-from tests.support.files import write
+from tests.support.files import begins, write
 from tests.support.texts import few
 
 words = st.text(alphabet="aé語🙂 .", min_size=1, max_size=12).filter(lambda text: text.strip())
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     ('{"text": "cut o', "line 3: not valid JSON"),
     ('["a list"]', "line 3: expected an object"),
     ("[" * 100_000, "line 3: not valid JSON"),
-])
+], ids=begins)
 def test_a_bad_line_of_a_jsonl_file_is_named(folder, line, complaint):
     path = write(folder / "a.jsonl", '{"text": "fine"}\n\n' + line + "\n")
     with pytest.raises(ValueError, match=complaint) as error:
@@ -83,7 +83,7 @@ def of_each_kind(folder, text):
     ('{"a": "' + "x" * 100_000, "Unterminated string"), ('{"a": "\\', "Unterminated string"),
     ('{"n": ' + "9" * 5000 + "}", "a number of 5,000 digits"), ('{"n": -' + "9" * 10**6 + "}", "a number of 1,000,001"),
     *((f'{{"a": {wrong}}}', "not valid JSON") for wrong in ("nan", "Infinit", "1,", "[1", "01", "")),
-])
+], ids=begins)
 def test_json_and_jsonl_refuse_the_same_records_in_the_same_words(folder, text, complaint):
     said = list(of_each_kind(folder, text))
     assert all(isinstance(one, str) for one in said)
@@ -94,7 +94,7 @@ def test_json_and_jsonl_refuse_the_same_records_in_the_same_words(folder, text, 
     nested(json_files.DEEPEST), '{"a": "' + "[{" * 10_000 + '"}', '{"a": "\\\\", "b": "\\"]}"}',
     '{"n": ' + "9" * 4000 + "}", '{"n": [NaN, -Infinity, 1e999]}',
     '{"half": "\\ud83d", "f": 1.5e300, "d": {"d": [[], {}]}}',
-])
+], ids=begins)
 def test_json_and_jsonl_read_the_same_records(folder, text):
     assert str(list(of_each_kind(folder, text))) == str([[json.loads(text)]] * 2)
 
@@ -102,7 +102,7 @@ def test_json_and_jsonl_read_the_same_records(folder, text):
 @pytest.mark.parametrize("content", [
     b'[{"a": "' + b"x" * 10**7, b"[" + b'{"a": [' * 10**5, b"[" + b'{"a": 1}' * 10**5, b'"' + b"\\" * 10**7,
     b"7" * 10**7, b'{"a": [' + b"[]," * 10**5,
-])
+], ids=begins)
 def test_what_does_not_end_is_refused_at_once_and_in_little_memory(folder, monkeypatch, content):
     monkeypatch.setattr(files, "RECORD_BYTES", 2**20)
     monkeypatch.setattr(json_files, "RECORD_PARTS", 2**14)
@@ -136,8 +136,8 @@ def test_a_json_file_without_records_gives_none(folder, text):
     assert list(read_json(write(folder / "none.json", text))) == []
 
 
-@pytest.mark.parametrize("blank", ["\n" * 100_000, "\ufeff" + " " * 100_000 + "\n" * 100_000])
-@pytest.mark.parametrize("text", ['[{"a": 1}]', '{"a": 1}'])
+@pytest.mark.parametrize("blank", ["\n" * 100_000, "\ufeff" + " " * 100_000 + "\n" * 100_000], ids=begins)
+@pytest.mark.parametrize("text", ['[{"a": 1}]', '{"a": 1}'], ids=begins)
 def test_white_space_before_the_records_of_a_json_file_changes_only_their_lines(folder, blank, text):
     assert list(read_json(write(folder / "late.json", blank + text))) == [(100_001, {"a": 1})]
 
@@ -183,7 +183,8 @@ def test_a_json_file_read_piece_by_piece_gives_what_reading_it_whole_gives(
                 list(records(read_json(path)))
 
 
-@pytest.mark.parametrize("text", ["word " * 400, "if (a) { return {}; }, {" * 80, '{"a": "b"}, {"c": {}}, ' * 80])
+@pytest.mark.parametrize("text", ["word " * 400, "if (a) { return {}; }, {" * 80, '{"a": "b"}, {"c": {}}, ' * 80],
+                         ids=begins)
 def test_a_large_array_is_read_in_little_memory(tmp_path, text):
     path = tmp_path / "large.json"
     path.write_text(json.dumps([{"instruction": "Write.", "output": text}] * 2100))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from corpus import text_files
 from corpus.text_files import cut, division_of, in_words, read_text_file
-from tests.support.files import write
+from tests.support.files import begins, write
 from tests.support.texts import few
 from tokenizer import EOS_PIECE
 
@@ -126,7 +126,8 @@ def test_cut_pieces_joined_are_the_text(text, limit):
     assert max(map(len, pieces)) <= limit
 
 
-@pytest.mark.parametrize("content", ["é" * 5_000_000, "word " * 2_000_000, "a\n\n" * 3_000_000, "\n" * 10_000_000])
+@pytest.mark.parametrize("content", ["é" * 5_000_000, "word " * 2_000_000, "a\n\n" * 3_000_000, "\n" * 10_000_000],
+                         ids=begins)
 def test_a_large_file_without_dividers_is_read_in_the_memory_of_some_pieces(folder, content):
     path = write(folder / "large.txt", content)
     tracemalloc.start()

@@ -12,6 +12,11 @@ def write(path, content):
     return str(path)
 
 
+def begins(content):
+    """How a text or bytes begin: the name of a test on something long."""
+    return repr(content[:20])
+
+
 def parquet_bytes(columns, row_group_size=50):
     sink = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table(columns), sink, row_group_size=row_group_size)
