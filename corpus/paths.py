@@ -19,6 +19,7 @@ def expand_paths(dataset, suffixes=SUFFIXES, names=("tales",)):
     kinds of file wanted, names what else --dataset takes. Raises FileNotFoundError, ValueError, or OSError where a
     folder cannot be read.
     """
+    _check_name(dataset)
     files = {}  # by what they are on disk
     for item in str(dataset).split(","):
         item = os.path.expanduser(item.strip())
@@ -47,15 +48,19 @@ def check_file(path):
 
     A pipe would be waited for, for ever the second time, and a device may have no end.
     """
-    try:
-        os.fspath(path).encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError(f"The name of {path} is not UTF-8, and names of files are written down with what is made of "
-                         "them. Rename it") from None
+    _check_name(path)
     kind = stat.S_IFMT(os.stat(path).st_mode)
     if kind != stat.S_IFREG:
         raise ValueError(f"{path} is {_KINDS.get(kind, 'something else')}, not a file. Write what it holds to a file, "
                          "and name that")
+
+
+def _check_name(path):
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"The name of {path} is not UTF-8, and names of files are written down with what is made of "
+                         "them. Rename it") from None
 
 
 def _identity(path):

@@ -87,7 +87,8 @@ def locked_file(path):
 def _held(lock_path, what):
     def sign(descriptor):
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"process {os.getpid()} on {socket.gethostname()}: {' '.join(sys.argv)}".encode())
+        who = f"process {os.getpid()} on {socket.gethostname()}: {' '.join(sys.argv)}"
+        os.write(descriptor, who.encode("utf-8", "backslashreplace"))  # a name of a file may be no UTF-8
 
     lock = filelock.FileLock(lock_path, blocking=False, on_acquired=sign)
     try:

@@ -131,3 +131,10 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file is a file, and a folder is needed"):
         locked_folder(tmp_path / "file").__enter__()
+
+
+def test_a_folder_is_locked_by_a_command_that_is_not_utf8(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["preprocess_xcoax.py", "--dataset", "caf\udce9.txt"])
+    with locked_folder(tmp_path), pytest.raises(OSError, match="preprocess_xcoax.py --dataset caf"):
+        with locked_folder(tmp_path):
+            pass
