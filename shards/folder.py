@@ -98,8 +98,10 @@ def read_split(data_dir, split, tokenizer=None, made_by=commands.preprocess, ver
         verify = 2 * sum(totals(manifest, split)["tokens"] for split in SPLITS) <= SMALL_BYTES
 
     def anew(**flags):
-        size = {"vocab_size": manifest["vocab_size"]} if kind_of(manifest) == "base" else {}
-        return made_by(**{**flags, "dataset": manifest["source"]["dataset"], **size})
+        source = manifest["source"]
+        more = {"vocab_size": manifest["vocab_size"], "documents": source.get("documents")} if (
+            kind_of(manifest) == "base") else {}
+        return made_by(**{**flags, "dataset": source["dataset"], **more})
 
     shards = []
     for chunk in tqdm(manifest["chunks"], desc=f"checking {split} shards", unit=" shards", delay=2, leave=False,

@@ -100,6 +100,9 @@ def _fault(manifest):
     for number, chunk in enumerate(manifest["chunks"]):
         if not isinstance(chunk, dict):
             return f"chunk {number} is {_short(chunk)}, expected an object"
+        noted = chunk.get("noted", {})
+        if not isinstance(noted, dict) or not all(map(_count, noted.values())):
+            return f"chunk {number}: noted is {_short(noted)}, expected an object of counts"
         for split in SPLITS:
             if fault := _split_fault(chunk.get(split), shard_name(split, number), _COUNTED[kind]):
                 return f"chunk {number}, {split}: {fault}"

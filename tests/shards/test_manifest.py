@@ -50,6 +50,8 @@ def test_a_manifest_comes_back_as_written(text, folder):
     (("kind",), "instruct", "counts is None, expected an object of counts"),
     (("chunks",), {"a": 1}, "chunks is .*, expected a list"),
     (("chunks", 0), 7, "chunk 0 is 7, expected an object"),
+    (("chunks", 0, "noted"), [1], "chunk 0: noted is .*, expected an object of counts"),
+    (("chunks", 0, "noted"), {"cut": "many"}, "chunk 0: noted is .*, expected an object of counts"),
     (("chunks", 0, "next"), [0, -1], "next of its chunks"),
     (("chunks", 0, "next"), "x", "next of its chunks"),
     (("chunks", 0, "val"), [], r"chunk 0, val: \[\], expected an object"),
