@@ -1,7 +1,7 @@
 """
 The programs attacked: odd strings, damaged files, files of strangers, kills, full disks, rivals.
 
-    python bench/bench_faults.py                                    # everything, about an hour on two cores
+    python bench/bench_faults.py                                    # everything, a quarter of an hour
     python bench/bench_faults.py --attacks checkpoints --share 0.1  # a tenth of one
 
 What must hold: no traceback, nothing damaged or strange taken in silence, nothing lost, no hang. What was stopped or

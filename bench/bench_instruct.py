@@ -10,7 +10,7 @@ Takes pairs from all over the validation split that preprocess_instruct.py has m
     response), by the same per token, and by PMI: mean reciprocal rank, and how often it is the first and among the five
     first. Below it the control: every response replaced by that of another pair, which must score at chance;
     which of several instructions that the model writes is the best one to take, by each of these orders: how like the
-    true instruction the one taken is (chrF, 0 to 100, arXiv:W15-3049), and for pairs of the tales, how often it asks
+    true instruction the one taken is (ROUGE-L and chrF), and for pairs of the tales, how often it asks
     the right kind of question.
 """
 
@@ -97,14 +97,20 @@ def chosen(opened, responses, settings, temperature):
     return found
 
 
-def similarity():
-    """A function that says how like the true instruction another is, from 0 to 100."""
+def likenesses():
+    """Functions, by name, that say how like the true instruction another is, from 0 to 100.
+
+    ROUGE-L weighs what is missing and what is too much alike, in words of English; chrF knows every script, but counts
+    what is missing four times as much, so that longer texts fare better.
+    """
     try:
-        from sacrebleu.metrics import CHRF  # only benchmarks need it, so it is not in requirements.txt
-    except ImportError:
-        raise ValueError("sacrebleu is not installed. Install what tests and benchmarks need:\n"
+        from rouge_score.rouge_scorer import RougeScorer  # only benchmarks need them, so requirements.txt has neither
+        from sacrebleu.metrics import CHRF
+    except ImportError as error:
+        raise ValueError(f"{error.name} is not installed. Install what tests and benchmarks need:\n"
                          "    .venv/bin/python -m pip install -r requirements-dev.txt") from None
-    return lambda text, true: CHRF().sentence_score(text, [true]).score
+    return {"ROUGE-L": lambda text, true: 100 * RougeScorer(["rougeL"]).score(true, text)["rougeL"].fmeasure,
+            "chrF": lambda text, true: CHRF().sentence_score(text, [true]).score}
 
 
 def same_kind(text, true):
@@ -141,7 +147,7 @@ def print_selection(opened, pairs, settings, measures):
 
 def main():
     settings = parse(BenchSettings, __doc__)
-    measures = {"likeness (chrF)": similarity()}
+    measures = {f"{name}, 0 to 100,": measure for name, measure in likenesses().items()}
     if read_manifest(settings.data_dir, MAKE)["source"]["dataset"] == "tales":
         measures["right kind of question, %,"] = same_kind
     opened = open_model(settings.model_path, "instruct", settings.device, settings.dtype)
