@@ -4,10 +4,20 @@ several files share that is made once in each of them: a base model, and instruc
 """
 
 import os
+import signal
 
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, so what needs it is imported below
+
+
+@pytest.fixture(scope="module", autouse=True)
+def signals():
+    """A script that a test calls sets handlers, and the process of the tests goes on after it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGPIPE, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
         optimizer = make_optimizer(model, settings, device)
         folder = RunFolder(settings, model, tokenizer, optimizer, kind)
         counters, dtype = folder.counters, pick_dtype(folder.settings["dtype"], device)
-        if nothing_is_left(settings, counters):
+        if nothing_is_left(settings, folder):
             return counters
         if settings.warmup_iters > settings.max_iters:
             say(never_warm(settings))
@@ -73,7 +73,13 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
                     break
 
                 torch.manual_seed(settings.seed * 1_000_003 + iter_num)  # a resumed run has an unbroken one's dropout
-                loss = accumulate(fast_model, upcoming, device, dtype)
+                try:
+                    loss = accumulate(fast_model, upcoming, device, dtype)
+                except Exception as error:  # Ctrl-C reaches the compiler's processes, too
+                    if not stop.received:
+                        raise
+                    say(f"The update was broken off ({type(error).__name__}).")
+                    continue  # save what there is, and stop
                 used, upcoming = upcoming, batches(after(counters, upcoming), RANK, RANKS)  # while the device is busy
                 norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf)
                 loss = loss.item()
@@ -87,13 +93,17 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
                 if counters["iter_num"] % LOG_INTERVAL == 0 or counters["iter_num"] == settings.max_iters:
                     log(folder, counters, progress, model, learning_rate=rate, grad_norm=norm.item())
     progress.try_to("say how it ended", say, how_it_ended(settings, folder, counters, None if last else stopping))
+    if stopping and not last:
+        raise SystemExit(128 + signal.Signals[stopping])  # so that `train && sample` does not go on
     return counters
 
 
-def nothing_is_left(settings, counters):
+def nothing_is_left(settings, folder):
     """Whether an earlier run has done all there is to do; says so."""
+    counters = folder.counters
     if counters["iter_num"] >= settings.max_iters:
-        say(f"This run has had its {settings.max_iters:,} updates. Raise --max-iters to go on.")
+        say(f"This run has had its {settings.max_iters:,} updates. Raise --max-iters to go on, or write with it:\n"
+            f"    {commands.sample(folder.kind, model_path=folder.best)}")
         return True
     if settings.max_minutes and counters.get("seconds", 0) >= 60 * settings.max_minutes:
         say(f"This run has had its {settings.max_minutes:g} minutes. Raise --max-minutes to go on.")

@@ -90,6 +90,13 @@ def send(number):
     return lambda: os.kill(os.getpid(), number)
 
 
+def stopped(training, out, number=signal.SIGTERM, **settings):
+    """Train until a signal ends it, with that signal's exit status, so that `train && sample` does not go on."""
+    with pytest.raises(SystemExit) as ended:
+        training(out, **settings)
+    assert ended.value.code == 128 + number
+
+
 def saved_update(out):
     return checkpoint.load(out / "last_checkpoint.pt")["counters"]["iter_num"]
 
@@ -204,7 +211,7 @@ def test_a_checkpoint_without_sums_of_losses_is_gone_on_with(training, tmp_path)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_finishes_the_update_saves_and_says_how_to_go_on(unbroken, training, tmp_path, capsys, number):
     before = signal.getsignal(number)
-    training(tmp_path, before=at(12, send(number)))
+    stopped(training, tmp_path, number, before=at(12, send(number)))
     assert saved_update(tmp_path) == 12 and signal.getsignal(number) is before
     assert f"Stopped by {number.name} after update 12, saved in {tmp_path / 'last_checkpoint.pt'}. The same command " \
         "goes on from there." in capsys.readouterr().out
@@ -253,16 +260,35 @@ def test_a_signal_while_a_sample_is_shown_is_not_answered_before_what_it_finishe
         if len(shown) == 2:
             send(signal.SIGTERM)()
 
-    assert training(tmp_path, sample=signal_at_update_10)["iter_num"] == saved_update(tmp_path) == 11
+    stopped(training, tmp_path, sample=signal_at_update_10)
+    assert saved_update(tmp_path) == 11
 
 
 def test_a_run_keeps_its_precision_on_another_machine(training, tmp_path, monkeypatch):
     monkeypatch.setattr("program.device._cpu_multiplies_bfloat16", lambda: True)
     training(tmp_path / "unbroken", dtype="auto", max_iters=10)
-    training(tmp_path / "moved", dtype="auto", max_iters=10, before=at(5, send(signal.SIGTERM)))
+    stopped(training, tmp_path / "moved", dtype="auto", max_iters=10, before=at(5, send(signal.SIGTERM)))
     monkeypatch.setattr("program.device._cpu_multiplies_bfloat16", lambda: False)
     training(tmp_path / "moved", dtype="auto", max_iters=10)
     assert same_bytes(tmp_path / "unbroken", tmp_path / "moved")
+
+
+def test_an_update_that_a_signal_breaks_off_is_done_again_and_any_other_error_is_raised(unbroken, training, tmp_path):
+    """Ctrl-C reaches the processes of the compiler, too, and the update that waits for them fails."""
+    def fails(*_):
+        raise RuntimeError("a process died")
+
+    def breaks_off(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        fails()
+
+    training(tmp_path, max_iters=11, lr_decay_iters=30)
+    with patch("training.loop.accumulate", breaks_off):
+        stopped(training, tmp_path, signal.SIGINT)
+    with patch("training.loop.accumulate", fails), pytest.raises(RuntimeError, match="a process died"):
+        training(tmp_path)
+    training(tmp_path)
+    assert same_bytes(tmp_path, unbroken)
 
 
 # ---- whose folder it is
@@ -301,7 +327,7 @@ def test_an_old_run_is_thrown_away_only_when_the_new_one_is_known_to_work(unbrok
 
 
 def test_whoever_stops_a_run_that_threw_another_away_is_told_to_go_on_without_that_flag(training, tmp_path, capsys):
-    training(tmp_path, overwrite=True, before=at(12, send(signal.SIGTERM)))
+    stopped(training, tmp_path, overwrite=True, before=at(12, send(signal.SIGTERM)))
     assert "The same command (without --overwrite) goes on from there." in capsys.readouterr().out
 
 
@@ -310,7 +336,7 @@ def test_whoever_stops_a_run_that_threw_another_away_is_told_to_go_on_without_th
 
 @pytest.mark.parametrize("warmup_iters, said", [(31, True), (30, False)])
 def test_a_warm_up_longer_than_the_run_is_remarked_on(training, tmp_path, capsys, warmup_iters, said):
-    training(tmp_path, warmup_iters=warmup_iters, before=at(1, send(signal.SIGTERM)))
+    stopped(training, tmp_path, warmup_iters=warmup_iters, before=at(1, send(signal.SIGTERM)))
     expected = "The warm-up of 31 updates does not end within the run of 30: the rate rises to 0.0029 at most, not to "
     assert (expected in capsys.readouterr().out) == said
 
