@@ -40,15 +40,29 @@ class Row(NamedTuple):
 
 
 def _file_rows(path, text_column, division):
-    """{"text": ...} of one file, see read_text_file and _checked."""
+    """{"text": ...} of one file, see _text_rows and _checked."""
     if path.endswith(".txt"):
-        yield from read_text_file(path, division)
+        yield from _text_rows(path, division)
     elif path.endswith(".jsonl"):
         for number, record in numbered_json_lines(path):
             yield _checked(record, text_column, f"{path}, line {number:,}")
     else:
         for number, record in read_parquet(path, [text_column]):
             yield _checked(record, text_column, f"{path}, row {number:,}")
+
+
+def _text_rows(path, division):
+    """Rows of a text file; an empty one has a row without text, so that it is counted."""
+    empty = True
+    try:
+        for row in read_text_file(path, division):
+            empty = False
+            yield row
+    except ValueError as error:  # not UTF-8; where the next document begins is not known
+        yield {"fault": str(error)}
+        return
+    if empty:
+        yield {"text": ""}
 
 
 def _checked(record, text_column, where):

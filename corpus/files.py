@@ -8,7 +8,7 @@ ValueError that says so: the next one may be good. It raises what is wrong with 
 import hashlib
 import itertools
 import os
-from pathlib import Path
+import shlex
 
 from corpus.paths import check_file
 
@@ -26,8 +26,9 @@ def open_file(path):
 
 def not_utf8(path, position, byte, where=""):
     """The ValueError that says where a file is no UTF-8, and how to convert it."""
+    name = shlex.quote(str(path))
     return ValueError(f"{path}{where} is not UTF-8: byte {position:,} is 0x{byte:02x}. "
-                      f"Convert it: iconv -f latin1 -t utf-8 {path} > converted{Path(path).suffix}")
+                      f"Convert it:\n    iconv -f latin1 -t utf-8 {name} > {name}.new && mv {name}.new {name}")
 
 
 def no_column(column, source, found):

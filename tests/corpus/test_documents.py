@@ -142,10 +142,19 @@ def test_rows_without_text_and_bad_rows_are_counted(folder):
     assert task.documents == 5 and "line 4" in task.fault
 
 
+def test_a_text_file_that_is_not_utf8_is_bad_by_itself_and_an_empty_one_holds_no_text(tmp_path):
+    for name, content in (("a.txt", b"caf\xe9"), ("b.txt", b""), ("c.txt", b"good")):
+        write(tmp_path / name, content)
+    with pytest.raises(ValueError, match="(?s)a.txt is not UTF-8: byte 3 is 0xe9.*--skip-bad-records"):
+        all_of(tmp_path)
+    [task] = tokenizing.tasks(open_corpus(str(tmp_path), skip_bad=True).documents(), 100, 0.5)
+    assert [text for text, _ in task.texts] == ["good"] and task.noted == {"empty": 1, "bad": 1}
+
+
 def test_what_is_wrong_with_a_whole_file_is_never_passed_over(folder):
     data = bytearray(parquet_bytes({"text": [f"{i} text" for i in range(1000)]}))
     data[4:2000] = os.urandom(1996)
-    for name, content in (("a.txt", b"caf\xe9"), ("a.parquet", bytes(data)), ("b.parquet", b"PAR1")):
+    for name, content in (("a.parquet", bytes(data)), ("b.parquet", b"PAR1")):
         with pytest.raises(ValueError, match=name):
             open_corpus(write(folder / name, content), skip_bad=True).sample(100)
 
@@ -175,7 +184,7 @@ def test_kinds_may_be_mixed_and_are_read_in_order(tmp_path):
     write(tmp_path / "b.jsonl", '{"body": "three"}')
     write(tmp_path / "c.parquet", parquet_bytes({"body": ["four", "five"]}))
     write(tmp_path / "d.txt", "")
-    assert all_of(tmp_path, text_column="body") == ["one", "two", "three", "four", "five"]
+    assert all_of(tmp_path, text_column="body") == ["one", "two", "three", "four", "five", ""]
 
 
 def test_a_path_that_leads_nowhere_tells_what_dataset_takes(tmp_path):
@@ -204,7 +213,7 @@ def mixed(tmp_path_factory):
 
 def test_a_reader_goes_on_from_every_position(mixed):
     whole = list(open_corpus(mixed).documents())
-    assert len(whole) == 21
+    assert len(whole) == 22 and whole[7].pieces == []  # of the empty file
     for number, row in enumerate(whole, 1):
         assert list(open_corpus(mixed).documents(row.position)) == whole[number:]
 
