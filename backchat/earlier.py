@@ -17,6 +17,7 @@ from program.files import atomic_write
 
 KEEPS_WHAT_IS_GOOD = {"response_field"}  # settings that may change where there are good lines
 BEGIN_ANEW = "Name another --output, or begin anew with --overwrite."
+NOT_OURS = "Name another --output, or delete it yourself."
 
 
 def _beside(output_path, ending):
@@ -44,7 +45,10 @@ def _all_lines(output_path):
 
 
 def remove(output_path):
-    """Forget all that earlier runs have left."""
+    """Forget all that earlier runs have left. Raises ValueError for a file that no run has written."""
+    if output_path.exists() and not _beside(output_path, "settings.json").exists():
+        raise ValueError(f"{output_path} is there already and was not made by this program: no "
+                         f"{output_path.name}.settings.json stands beside it. {NOT_OURS}")
     for path in (output_path, earlier_path(output_path), _beside(output_path, "settings.json")):
         path.unlink(missing_ok=True)
 
@@ -77,7 +81,7 @@ def _changes(output_path, path, settings):
                 for name in {**earlier, **settings} if earlier.get(name) != settings.get(name)}
     except (FileNotFoundError, ValueError, TypeError, AttributeError) as error:  # the last two: it holds no object
         raise ValueError(f"{output_path} is there already, and {path}, which says how it was made, is missing or "
-                         f"damaged. {BEGIN_ANEW}") from error
+                         f"damaged. {NOT_OURS}") from error
 
 
 def _only_errors(output_path, stream):

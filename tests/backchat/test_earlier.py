@@ -114,6 +114,14 @@ def test_overwrite_begins_anew(model, unbroken, tmp_path):
     assert convert(model, source, target, other).kept == 30
 
 
+def test_overwrite_throws_away_only_what_a_run_has_written(model, source, tmp_path):
+    target = tmp_path / "mine.jsonl"
+    target.write_text("a year of work\n")
+    with pytest.raises(ValueError, match=r"mine\.jsonl is there already and was not made by this program"):
+        convert(model, source, target, overwrite=True)
+    assert target.read_text() == "a year of work\n"
+
+
 def test_where_there_are_only_errors_anything_may_change(model, source, tmp_path):
     target = tmp_path / "out.jsonl"
     convert(model, source, target, response_field="boddy")
