@@ -20,10 +20,11 @@ import tyro
 from checkpoint import open_model
 from program import commands
 from program.settings import launch, parse
+from program.streams import end_with_pipe
 from sampling.controls import Controls
 from terminal.prompt import loop
 from terminal.samples import write_samples
-from terminal.screen import end_with_pipe, note
+from terminal.screen import note
 
 
 @dataclass

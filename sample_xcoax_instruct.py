@@ -39,10 +39,11 @@ from backchat.template import AROUND, STOP_IDS, encode_response, instruction_roo
 from backchat.writing import TOKENS, Instructions, Scores
 from checkpoint import open_model
 from program.settings import launch, parse
+from program.streams import end_with_pipe
 from sampling.controls import Controls
 from terminal.prompt import loop
 from terminal.samples import draw_samples
-from terminal.screen import OUT, end_with_pipe, note, separate, show
+from terminal.screen import OUT, note, separate, show
 
 
 @dataclass
@@ -64,7 +65,7 @@ class InstructSettings:
     score: bool = False
     """With --input: score the pairs it holds instead of writing instructions."""
     batch_size: int | None = None
-    """With --input: instructions that are written at the same time; None is 64 on a CPU, 256 elsewhere."""
+    """With --input: instructions that are written at the same time; by default 64 on a CPU, 256 elsewhere."""
     SAMPLING: ClassVar = "sampling"
     controls: tyro.conf.OmitArgPrefixes[Controls] = field(default_factory=lambda: Controls(tokens=TOKENS))
     MACHINE: ClassVar = "machine"
@@ -147,7 +148,7 @@ def write_file(opened, settings):
     fields = ", ".join(f"{name} of {count:,}" for name, count in work.fields.items())
     note((f"Response: {fields}. " if fields else "") + f"{settings.output}: {found.records:,} records"
          + (f", {found.kept:,} of them were there already" if found.kept else "")
-         + (f"; {found.errors:,} have an `error` field" if found.errors else "")
+         + (f"; {found.errors:,} have an `error` field (the first: {found.fault})" if found.errors else "")
          + (f"; {blank:,} lines of {settings.input} are blank, and no records" if blank else ""))
 
 

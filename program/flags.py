@@ -23,7 +23,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import docstring_parser
 import tyro
 
-from program.streams import complain, say
+from program.streams import complain, end_with_pipe, say
 
 WIDEST = 100  # columns of running text
 
@@ -139,6 +139,7 @@ def _ask_tyro(view, args, description, usage):
         if ended.code:
             complain(heard.getvalue().rstrip("\n"))
         else:
+            end_with_pipe()  # `--help | head` has shown what was wanted
             line, _, flags = heard.getvalue().rstrip("\n").partition("\n\n")
             say(f"{_wrapped(line.replace('[-h] ', usage))}\n\n{_wrapped(description)}\n\n{flags}")
         raise

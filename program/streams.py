@@ -4,6 +4,7 @@ from strangers.
 """
 
 import os
+import signal
 import sys
 import traceback
 import warnings
@@ -38,6 +39,12 @@ def prepare_streams():
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
     sys.excepthook = lambda *error: complain("".join(traceback.format_exception(*error)).rstrip("\n"))
     warnings.showwarning = lambda *what: complain(warnings.formatwarning(*what[:4]).rstrip("\n"))
+
+
+def end_with_pipe():
+    """Let `| head` end the program quietly."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def say(message=""):

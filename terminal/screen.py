@@ -5,7 +5,6 @@ A terminal gets text as visible() shows it, wrapped between words; a pipe gets i
 between two texts.
 """
 
-import signal
 import sys
 
 from rich.console import Console
@@ -18,12 +17,6 @@ SEPARATOR = "---"  # between two texts on a pipe
 # By themselves they would take a pipe for a terminal where FORCE_COLOR is set.
 OUT, ERR = (Console(stderr=err, force_terminal=stream is not None and stream.isatty())
             for err, stream in ((False, sys.stdout), (True, sys.stderr)))
-
-
-def end_with_pipe():
-    """Let `| head` end the program quietly."""
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def note(message):

@@ -4,7 +4,11 @@ import contextlib
 import dataclasses
 import importlib
 import io
+import os
 import re
+import signal
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -158,6 +162,15 @@ def test_help_names_the_files_that_suit_a_script_and_the_one_it_shows():
     assert "the name of one in config/: small, tales, tinystories, xcoax." in shown
     assert "The defaults shown are those of config/xcoax.toml." in shown
     assert {path.stem for path in ROOT.glob("config/*.toml")} > {"small", "tales", "tinystories", "xcoax"}
+
+
+def test_a_reader_who_leaves_ends_help_quietly():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        ended = subprocess.run([sys.executable, "preprocess_instruct.py", "--help"], cwd=ROOT, stdout=pipe,
+                               stderr=subprocess.PIPE)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGPIPE, b"")
 
 
 @pytest.mark.parametrize("args", [["--\x1b[31m", "x"], ["--n-layer", "\x1b[31m"], ["\x1b[31m"], ["--side=\x9b31m"]])
