@@ -200,14 +200,19 @@ def main():
 
 def report(settings, manifest):
     """Print what was read, dropped and shortened, what each split holds, and the next command."""
-    for name, count in manifest["counts"].items():
+    order = [name for kind in ("read", "with", "bad", "dropped", "shortened", "kept") for name in manifest["counts"]
+             if name.startswith(kind)]
+    for name in dict.fromkeys([*order, *manifest["counts"]]):
+        count = manifest["counts"][name]
         say(f"{count:>12,} records {name}" if name != "kept" else f"{count:>12,} records kept as examples")
     for split in SPLITS:
         held = totals(manifest, split)
         say(f"{split:>6}: {held['documents']:>10,} examples {held['tokens']:>12,} tokens, {held['targets']:>11,} of "
               f"them in instructions of {held['bytes']:>11,} bytes")
     if not totals(manifest, "val")["documents"]:
-        say("No record fell to validation, and fine-tuning needs some: --overwrite with a larger --val-fraction.")
+        say("No record fell to validation, and fine-tuning needs some. Run the same command again, with\n"
+            f"    --overwrite --val-fraction {min(0.5, 10 * settings.val_fraction):g}")
+        return
     config, data_dir, model = [], "data/instruct", "out/xcoax/best_checkpoint.pt"
     if settings.dataset == "tales":
         config, data_dir, model = ["config/instruct_tales.toml"], "data/instruct_tales", "out/tales/best_checkpoint.pt"
@@ -217,7 +222,10 @@ def report(settings, manifest):
         suits = Path("out", suits.resolve().parent.name, "best_checkpoint.pt")  # as preprocess_xcoax.py recommends it
     if suits != Path(model):
         flags |= {"model_path": suits, "out_dir": f"{suits.parent}_{settings.data_dir.name}"}
-    say(f"Next:\n    {commands.train('instruct', *config, **flags)}")
+    if not suits.exists():
+        say(f"There is no base model {suits} yet: train one with this tokenizer first.")
+    tokens = totals(manifest, "train")["tokens"]
+    say(f"Next:\n    {commands.tune_on(tokens, manifest['block_size'], *config, **flags)}")
 
 
 if __name__ == "__main__":

@@ -54,8 +54,8 @@ def read(path, tensors=True):
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: an offset that is none
             raise OSError(f"{path} could not be read ({error.strerror}), which does not mean that it is damaged. See "
                           "to its rights and its disk.") from error
-        raise ValueError(f"{path} is damaged or cut short ({size:,} bytes): {why}. Copy it again, or delete it and "
-                         "train on.") from error
+        raise ValueError(f"{path} is damaged or cut short ({size:,} bytes): {why}. Copy it again, or make it anew "
+                         "(in training: --overwrite).") from error
 
 
 def _check(archive, size, tensors):

@@ -119,5 +119,5 @@ def _read(path, kind, tensors):
         check_tensors(path, content, path.stat().st_size)
         if content.get("sha256") not in (None, digest(path, content)):
             raise ValueError(f"{path} is damaged: its tensors are not those that were written. Copy it again, or "
-                             "delete it and train on.")
+                             "make it anew (in training: --overwrite).")
     return content

@@ -83,8 +83,8 @@ def open_model(path, kind=None, device="auto", dtype="auto", **changes):
 
 
 def open_tokenizer(path, flag="--tokenizer"):
-    """The tokenizer that a checkpoint holds, and the block size of its model; for flag see load()."""
-    content = load(path, flag=flag, tensors=False)
+    """The tokenizer of a base model, and its block size; for flag see load()."""
+    content = load(path, "base", flag, tensors=False)
     return _tokenizer(path, content), config_of(path, content).block_size
 
 

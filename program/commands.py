@@ -7,6 +7,9 @@ Which command makes what. Every hint at what to run next is put together here, s
     "python preprocess_instruct.py --dataset 'pairs/*.jsonl' --overwrite"
     >>> train_on("data/mine", "mine/*.txt", tokens=1_000_000, longest=10_000)
     'python train_xcoax.py config/small.toml --data-dir data/mine --out-dir out/mine'
+    >>> tune_on(10_000_000, 1024, data_dir="data/pairs")
+    'python finetune_xcoax.py --data-dir data/pairs --batch-size 16 --max-iters 2441 --warmup-iters 100 \
+--learning-rate 3e-4 --min-lr 3e-5'
 """
 
 import shlex
@@ -27,9 +30,11 @@ OWN = object()  # as a dataset: files of one's own, of a kind that the script re
 _OWN = {"base": "texts/*.txt", "instruct": "pairs/*.jsonl"}
 
 # Pre-training: the files of config/ that may suit a corpus, the largest model first.
+NAMED = ("tinystories", "tales")  # corpora after which folders are named
 _CONFIGS = {"tales": ("tales.toml",), "tinystories": ("tinystories.toml", "small.toml")}
 _CONFIGS_OF_ANY = ("xcoax.toml", "small.toml")
 _PASSES = 16  # over a corpus: each further one teaches little (arXiv:2305.16264)
+_FEW_PASSES, _SMALL_BATCH = 4, 16  # over few examples, which are soon known by heart
 
 
 def preprocess(kind="base", *arguments, **flags):
@@ -61,6 +66,20 @@ def train_on(data_dir, dataset, tokens, longest):
                 folders = {}
             return train("base", *([] if name == "xcoax.toml" else [f"config/{name}"]), **folders)
     return None
+
+
+def tune_on(tokens, block_size, *arguments, **flags):
+    """The command that fine-tunes a model of this block size on examples of so many tokens: with the settings that the
+    arguments name, else with those of config/instruct.toml, or in fewer and smaller updates where these would read the
+    examples more than _PASSES times.
+    """
+    config = tomllib.loads((CONFIG / "instruct.toml").read_text(encoding="utf-8"))
+    updates = config["max_iters"] * config["gradient_accumulation_steps"]
+    if not arguments and _PASSES * tokens < updates * config["batch_size"] * block_size:
+        wanted = max(50, _FEW_PASSES * tokens // (_SMALL_BATCH * block_size))
+        flags |= {"batch_size": _SMALL_BATCH, "max_iters": wanted, "warmup_iters": min(100, wanted // 10),
+                  "learning_rate": "3e-4", "min_lr": "3e-5"}
+    return train("instruct", *arguments, **flags)
 
 
 def smallest_window():

@@ -60,6 +60,10 @@ def _differing(there, now, name=""):
                 for words in _differing(there.get(field), now.get(field), f"{name} {field}".strip())]
     if type(there) is int and isinstance(now, dict) and there == now.get("bytes"):
         return []  # older manifests know no more of a file than its size
+    if isinstance(there, dict) and now is None:
+        return [f"{name} is gone"]
+    if isinstance(now, dict) and there is None:
+        return [f"{name} is new"]
     return [] if there == now else [f"{name}: {there} there, {now} now"]
 
 
@@ -99,9 +103,11 @@ def read_split(data_dir, split, tokenizer=None, made_by=commands.preprocess, ver
 
     def anew(**flags):
         source = manifest["source"]
-        more = {"vocab_size": manifest["vocab_size"], "documents": source.get("documents")} if (
-            kind_of(manifest) == "base") else {}
-        return made_by(**{**flags, "dataset": source["dataset"], **more})
+        more = {name: source.get(name) for name in ("text_column", "documents", "num_records")}
+        if kind_of(manifest) == "base":
+            more["vocab_size"] = manifest["vocab_size"]
+            more["direction"] = None if manifest["direction"] == "reverse" else manifest["direction"]
+        return made_by(**{**flags, "dataset": source["dataset"], **more, "val_fraction": manifest.get("val_fraction")})
 
     shards = []
     for chunk in tqdm(manifest["chunks"], desc=f"checking {split} shards", unit=" shards", delay=2, leave=False,

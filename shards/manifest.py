@@ -39,6 +39,10 @@ def read_manifest(data_dir, made_by=commands.preprocess):
     """
     path = Path(data_dir) / MANIFEST
     if not path.is_file():
+        named = next((name for name in commands.NAMED if Path(data_dir).name.endswith(name)), None)
+        if named:
+            raise FileNotFoundError(f"No training shards in {data_dir}. Make them first:\n"
+                                    f"    {made_by(dataset=named, data_dir=data_dir)}")
         raise FileNotFoundError(f"No training shards in {data_dir}. Make them from files of your own:\n"
                                 f"    {made_by(dataset=commands.OWN, data_dir=data_dir)}\n"
                                 "or, without a network, from the embedded corpus:\n"

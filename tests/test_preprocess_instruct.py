@@ -213,7 +213,7 @@ def test_what_follows_from_other_settings_follows_from_the_last_of_them(tmp_path
 def test_the_next_command_names_the_model_that_has_the_tokenizer(data, capsys, of, data_dir, expected):
     preprocess_instruct.report(preprocess_instruct.PreprocessSettings(tokenizer=Path(of), dataset="a.jsonl",
                                                                       data_dir=Path(data_dir)), read_manifest(data))
-    assert capsys.readouterr().out.endswith(f"Next:\n    python finetune_xcoax.py{expected}\n")
+    assert f"Next:\n    python finetune_xcoax.py{expected} --batch-size 16 " in capsys.readouterr().out
 
 
 def test_records_that_are_bad_by_themselves_are_passed_over_if_that_is_wished_and_counted(base, tmp_path, capsys):

@@ -58,6 +58,8 @@ class Tokenizer:
         Raises FileNotFoundError or ValueError, each with what to run next.
         """
         path = Path(path)
+        if path.is_dir() and (found := sorted(path.glob("tok*.model"))):
+            raise ValueError(f"{path} is a folder. Name the tokenizer in it: {', '.join(map(str, found))}")
         if not path.is_file():
             raise FileNotFoundError(f"No tokenizer at {path}. Make it first:\n"
                                     f"    {commands.preprocess(data_dir=path.parent)}")

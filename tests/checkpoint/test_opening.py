@@ -93,6 +93,13 @@ def test_only_a_model_of_the_kind_that_is_needed_is_opened(tmp_path, kind, other
         checkpoint.open_model(tmp_path / "a.pt", other, device="cpu")
 
 
+def test_the_tokenizer_alone_is_that_of_a_base_model(tmp_path):
+    """Since it is asked for to make examples, and only a base model can be tuned on them."""
+    checkpoint.save(tmp_path / "a.pt", small_model(), TOKENIZER, SETTINGS, COUNTERS, kind="instruct")
+    with pytest.raises(ValueError, match="python train_xcoax.py"):
+        checkpoint.open_tokenizer(tmp_path / "a.pt")
+
+
 def test_a_tokenizer_of_another_size_does_not_fit_the_model(tmp_path):
     path = save_small(tmp_path / "a.pt", vocab_size=999)
     with pytest.raises(ValueError, match=r"1,000 pieces, reverse.* is not its model's \(999 pieces") as error:

@@ -132,6 +132,22 @@ def test_a_model_is_recommended_only_where_it_finds_a_window():
         assert commands.train_on("data/a", dataset, 7e9, needed - 1) is None
 
 
+@pytest.mark.parametrize("tokens, block_size, expected", [
+    (50_000_000, 1024, {}),
+    (1_000_000, 256, {"batch-size": "16", "max-iters": "976", "warmup-iters": "97"}),
+    (5_000, 256, {"batch-size": "16", "max-iters": "50", "warmup-iters": "5"}),
+])
+def test_few_examples_are_read_a_few_times(tokens, block_size, expected):
+    words = commands.tune_on(tokens, block_size).split()[2:]
+    found = dict(zip((word.removeprefix("--") for word in words[::2]), words[1::2]))
+    assert {name: found.get(name) for name in expected} == expected and bool(found) == bool(expected)
+
+
+def test_examples_that_have_settings_of_their_own_are_tuned_on_with_these():
+    assert commands.tune_on(5_000, 256, "config/instruct_tales.toml") == (
+        "python finetune_xcoax.py config/instruct_tales.toml")
+
+
 def test_files_of_ones_own_are_of_a_kind_that_the_script_reads():
     assert [shlex.split(commands.preprocess(kind, dataset=commands.OWN))[-1] for kind in commands.KINDS] == [
         "texts/*.txt", "pairs/*.jsonl"]

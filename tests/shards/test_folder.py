@@ -269,8 +269,11 @@ def test_of_a_corpus_of_many_files_only_what_differs_is_said(tmp_path):
     other = {"dataset": "*.txt", "files": {**files, "7.txt": {"bytes": 7, "hash": "cd"}}}
     with pytest.raises(ValueError, match="otherwise .source files 7.txt hash: ab there, cd now.. Choose"):
         prepare(tmp_path, {**WANTED, "source": other})
-    with pytest.raises(ValueError, match="source files 2.txt: .* there, None now; and 997 more.. Choose"):
+    with pytest.raises(ValueError, match="source files 2.txt is gone; and 997 more.. Choose"):
         prepare(tmp_path, {**WANTED, "source": {"dataset": "*.txt", "files": {}}})
+    more = {"dataset": "*.txt", "files": {**files, "x.txt": {"bytes": 7, "hash": "cd"}}, "num_records": 9}
+    with pytest.raises(ValueError, match="otherwise .source files x.txt is new; source num_records: None there, 9 now"):
+        prepare(tmp_path, {**WANTED, "source": more})
 
 
 @pytest.mark.parametrize("size, goes_on", [(5, True), (6, False)])

@@ -104,3 +104,10 @@ def test_a_folder_without_manifest_names_the_commands_that_make_it_one_for_texts
         f"python preprocess_xcoax.py --dataset 'texts/*.txt' --data-dir {tmp_path / 'small'}",
         f"python preprocess_xcoax.py --dataset tales --data-dir {tmp_path / 'small'}",
         f"python preprocess_xcoax.py --data-dir {tmp_path / 'small'}"]
+
+
+def test_a_missing_folder_named_after_a_corpus_is_made_from_that(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        read_manifest(tmp_path / "tales")
+    assert [line.strip() for line in str(error.value).splitlines() if "python" in line] == [
+        f"python preprocess_xcoax.py --dataset tales --data-dir {tmp_path / 'tales'}"]

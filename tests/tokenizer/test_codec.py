@@ -227,6 +227,12 @@ def test_a_missing_file_names_the_command_that_makes_it(tmp_path):
     assert str(path) in str(error.value) and f"python preprocess_xcoax.py --data-dir {tmp_path}" in str(error.value)
 
 
+def test_of_a_folder_the_tokenizers_in_it_are_named(tmp_path):
+    (tmp_path / "tok1500.model").write_bytes(MODELS["reverse"])
+    with pytest.raises(ValueError, match="is a folder. Name the tokenizer in it: .*tok1500.model"):
+        Tokenizer.load(tmp_path)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a model", MODELS["reverse"][:5_000]],
                          ids=["empty", "foreign", "cut short"])
 def test_a_damaged_file_names_itself_and_the_command_that_makes_it_anew(tmp_path, content):
