@@ -26,6 +26,7 @@ import tyro
 from program.streams import complain, end_with_pipe, say
 
 WIDEST = 100  # columns of running text
+OFF, NUMBERS = "off", (int, float)  # how a number is said not to be there
 
 
 class Flag(NamedTuple):
@@ -95,8 +96,9 @@ def read_flags(flags, args, defaults, description, usage=""):
     """
     boxes = {"": []}
     for name, flag in flags.items():
+        marks = (_shown(flag), _optional(flag.takes)) if flag.optional else (_shown(flag),)
         boxes.setdefault(flag.heading, []).append(
-            (name, Annotated[flag.kind, _shown(flag)], _field(defaults.get(name, flag.default))))
+            (name, Annotated[flag.kind, *marks], _field(defaults.get(name, flag.default))))
     for number, heading in enumerate([*boxes][1:]):
         box = dataclasses.make_dataclass("Box", boxes[heading], kw_only=True)
         boxes[""].append((f"box{number}", Annotated[tyro.conf.OmitArgPrefixes[box],
@@ -108,14 +110,23 @@ def read_flags(flags, args, defaults, description, usage=""):
 
 
 def _shown(flag):
-    """How a flag looks in --help: without the None that it may be, which the help puts into words."""
+    """How a flag looks in --help; the help puts into words what no value means."""
     needed = flag.default is dataclasses.MISSING
 
     def with_default(value):  # in one piece, since tyro would put a space before no default
         return "" if needed else flag.help if value == "None" else f"{flag.help} (default: {value})"
 
-    return tyro.conf.arg(help=flag.help if needed else None, help_behavior_hint=with_default,
-                         metavar=flag.takes.__name__.upper() if flag.optional and type(flag.takes) is type else None)
+    return tyro.conf.arg(help=flag.help if needed else None, help_behavior_hint=with_default)
+
+
+def _optional(kind):
+    """Takes a value that may be None: a number can be "off"; words and paths are what they are, "None" too."""
+    def read(words):
+        return None if words == [OFF] and kind in NUMBERS else kind(words[0])
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1, metavar=kind.__name__.upper(), instance_from_str=read, str_from_instance=lambda value: [str(value)],
+        is_instance=lambda value: value is None or isinstance(value, kind))
 
 
 def _field(default):

@@ -14,7 +14,7 @@ import typing
 from pathlib import Path
 
 from program.commands import CONFIG
-from program.flags import build, flags_of, read_flags
+from program.flags import NUMBERS, OFF, build, flags_of, read_flags
 from program.streams import complain, prepare_streams, say, visible
 
 
@@ -40,7 +40,8 @@ def parse(settings_class, description, args=None, default_file=None):
             if hasattr(settings, "derive"):
                 settings.derive()
         except ValueError as error:
-            by_file = any(re.search(rf"\b{name}\b", str(error)) and values[name] == entries[name] for name in entries)
+            by_file = any(re.search(rf"\b{name}\b", str(error)) and repr(values[name]) == repr(entries[name])
+                          for name in entries)  # NaN equals nothing
             raise ValueError(f"{_shown(file)}: {error}" if by_file else error) from None
     except ValueError as error:
         complain(f"Error: {error}")
@@ -99,11 +100,12 @@ def _read(path, flags):
         name, line = key.replace("-", "_"), re.search(rf"^[ \t\[\"']*{re.escape(key)}[\"']?\s*[=.\]]", text, re.M)
         where = f"{_shown(path)}" + (f", line {text.count(chr(10), 0, line.start()) + 1}" if line else "")
         if name not in flags:
-            near = difflib.get_close_matches(name, flags, n=1)
+            near = difflib.get_close_matches(name, flags, n=1, cutoff=0.7)
             raise ValueError(f"{where}: {os.path.basename(sys.argv[0])} has no setting {key}"
                              + (f"; did you mean {near[0]}?" if near else "; --help lists those it has"))
         try:
-            values[name] = _fitting(value, flags[name].takes)
+            off = value == OFF and flags[name].optional and flags[name].takes in NUMBERS
+            values[name] = None if off else _fitting(value, flags[name].takes)
         except TypeError as error:
             raise ValueError(f"{where}: {key} = {value!r} does not fit; it takes {error}") from None
     return values

@@ -164,6 +164,31 @@ def test_help_names_the_files_that_suit_a_script_and_the_one_it_shows():
     assert {path.stem for path in ROOT.glob("config/*.toml")} > {"small", "tales", "tinystories", "xcoax"}
 
 
+@dataclass
+class Optional:
+    """Settings that may be None."""
+
+    limit: float | None = 3.0
+    """The most."""
+    count: int | None = None
+    """How many."""
+    words: str | None = None
+    """Any words."""
+
+
+def test_a_number_may_be_off_and_words_are_what_they_are():
+    assert parse(Optional, "", ["--limit", "off", "--words", "None"]) == Optional(None, None, "None")
+    assert parse(Optional, "", ["--limit", "2", "--count", "5", "--words", "off"]) == Optional(2.0, 5, "off")
+
+
+@pytest.mark.parametrize("args", [["--limit", "much"], ["--count", "1.5"], ["--count", "None"]])
+def test_what_is_no_number_is_told_without_the_types_of_python(args, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(Optional, "", args)
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and args[0] in said and f"'{args[1]}'" in said and "{None}" not in said
+
+
 def test_a_reader_who_leaves_ends_help_quietly():
     reading, writing = os.pipe()
     os.close(reading)

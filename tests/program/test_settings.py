@@ -14,6 +14,7 @@ import pytest
 import tyro
 
 from program import settings
+from training.settings import LoopSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -176,7 +177,7 @@ def test_a_misspelt_flag_names_the_nearest(capsys):
     ("max_iters = 'many'", "a whole number"), ("max_iters = 1.5", "a whole number"),
     ("max_iters = True", "a whole number"), ("learning_rate = '1e'", "a number"), ("compile = 1", "true or false"),
     ("compile = 'yes'", "true or false"), ("seed = [1, 2]", "a whole number"), ("dataset = 5", "words in quotes"),
-    ("data_dir = 5", "a path in quotes"), ("side = 'up'", "'left' or 'right'"), ("strength = 'off'", "a number")])
+    ("data_dir = 5", "a path in quotes"), ("side = 'up'", "'left' or 'right'"), ("strength = 'much'", "a number")])
 def test_a_wrong_type_in_a_file_is_told_with_line_key_value_and_what_is_taken(capsys, entry, takes):
     said = complaint(capsys, file=f"\n  {entry}".replace("True", "true"))
     assert f"run.toml, line 2: {entry} does not fit; it takes {takes}" in said
@@ -191,6 +192,18 @@ def test_a_value_out_of_range_names_the_file_if_it_stands_there(capsys, value):
     assert f"run.toml: max_iters is {value}; it must be at least 1" in complaint(capsys, file=f"max_iters = {value}")
     said = complaint(capsys, "--max-iters", value, file="max_iters = 5")
     assert f"max_iters is {value}; it must be at least 1" in said and "run.toml" not in said
+
+
+def test_nan_in_a_file_names_the_file(tmp_path, capsys):
+    (tmp_path / "mine.toml").write_text("learning_rate = nan")
+    with pytest.raises(SystemExit):
+        settings.parse(LoopSettings, "", [str(tmp_path / "mine.toml")])
+    assert "mine.toml: learning_rate is nan" in capsys.readouterr().err
+
+
+def test_what_a_file_switches_off_is_off(tmp_path):
+    (tmp_path / "mine.toml").write_text('max_minutes = "off"')
+    assert settings.parse(LoopSettings, "", [str(tmp_path / "mine.toml")]).max_minutes is None
 
 
 def test_flags_may_mend_a_value_of_a_file_that_is_out_of_range():
