@@ -18,6 +18,7 @@ import torch
 _NEEDED = {"torch._utils _rebuild_tensor_v2", "collections OrderedDict", "_codecs encode"}
 # All but the tensors. The full model's takes 0.5 MB, nearly all of it the tokenizer, and 30,000 steps to unpickle.
 _PICKLE_BYTES, _PICKLE_STEPS = 2**24, 10**6
+_MOST_BYTES_OBJECTS = 16  # each may be as large as the pickle; a checkpoint holds one
 _PIECE = 2**20  # bytes read at a time
 
 
@@ -48,7 +49,7 @@ def read(path, tensors=True):
         raise ValueError(f"{path} was not loaded: {why}. Take a checkpoint that this project wrote.") from error
     except Exception as error:  # by where the damage lies BadZipFile, RuntimeError, EOFError, KeyError …
         why = (str(error) or type(error).__name__).splitlines()[0].partition(". ")[0]
-        if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        if isinstance(error, MemoryError) or "llocate memory" in str(error):  # torch's allocator, or its mmap
             raise MemoryError(f"There is too little memory to load {path} ({size:,} bytes). End other programs, or "
                               "take a machine with more.") from error
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: an offset that is none
@@ -92,10 +93,25 @@ def _whole(archive, member, kept):
 
 
 def _check_pickle(content):
-    """Raise _Refused unless unpickling is short and calls nothing but what makes tensors, dicts and bytes."""
+    """Raise _Refused unless unpickling is short and calls nothing but what makes tensors, dicts and bytes.
+
+    What is called can stand on the stack in two ways: by its name, or taken from the memo.
+    """
+    memo, called, bytes_objects = {}, None, 0
     for step, (opcode, value, _) in enumerate(pickletools.genops(content)):
         if step > _PICKLE_STEPS:
             raise _Refused(f"its pickle takes more than {_PICKLE_STEPS:,} steps")
-        if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST") and value not in _NEEDED and not (
-                str(value).startswith("torch ") and value.endswith("Storage") and "Untyped" not in value):
-            raise _Refused(f"{_Refused.CODE} ({value})")
+        if "PUT" in opcode.name:
+            memo[value] = called
+            continue
+        if called == "collections OrderedDict" and opcode.name != "EMPTY_TUPLE":
+            raise _Refused("its pickle fills dicts in a way that torch.save does not")
+        called = memo.get(value) if "GET" in opcode.name else None
+        if opcode.name in ("GLOBAL", "STACK_GLOBAL", "INST"):
+            called = value
+            if value not in _NEEDED and not (
+                    str(value).startswith("torch ") and value.endswith("Storage") and "Untyped" not in value):
+                raise _Refused(f"{_Refused.CODE} ({value})")
+        bytes_objects += called == "_codecs encode"
+        if bytes_objects > _MOST_BYTES_OBJECTS:
+            raise _Refused("its pickle makes more bytes than a checkpoint holds")

@@ -84,7 +84,8 @@ def unbuilt(path, config, weights):
     On that device no time is spent on first weights, nor memory on a second copy.
     """
     numbers = sum(tensor.numel() for tensor in weights.values())
-    if config.n_layer > len(weights) or config.vocab_size * config.n_embd > numbers:
+    at_least = (config.vocab_size + 3 * config.n_layer * config.hidden_dim) * config.n_embd  # a block has more yet
+    if at_least > numbers:
         raise ValueError(f"{path}: the parts of this checkpoint do not fit together: n_layer {config.n_layer:,}, "
                          f"n_embd {config.n_embd:,} and vocab_size {config.vocab_size:,} are more than its "
                          f"{len(weights):,} tensors make")

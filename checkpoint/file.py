@@ -94,7 +94,8 @@ def load(path, kind=None, flag="--model-path", tensors=True):
     path = Path(path)
     if not path.is_file():
         found = list(_others(kind))
-        raise FileNotFoundError(f"No checkpoint at {path}. Train first:\n    {commands.train(kind or 'base')}\n"
+        make = commands.train_to(path, kind or "base")
+        raise FileNotFoundError(f"No checkpoint at {path}. Train first:\n    {make}\n"
                                 + (f"or pass {flag}; there are: {', '.join(found)}" if found else ""))
     return _read(path, kind, tensors)
 

@@ -316,6 +316,37 @@ def test_a_setting_that_is_no_short_plain_value_is_refused_by_name(path, field, 
     assert str(path) in str(error.value)
 
 
+def test_a_compressed_checkpoint_is_refused_however_whole_it_is(path):
+    with zipfile.ZipFile(path) as archive:
+        members = [(name, archive.read(name)) for name in archive.namelist()]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    with pytest.raises(ValueError, match=f"{path} was not loaded: it is compressed"):
+        checkpoint.load(path)
+
+
+ENCODE = b"c_codecs\nencode\nq\x00"  # and put at 0 in the memo
+ORDERED = b"ccollections\nOrderedDict\nq\x00"
+WORDS = b"X\x01\x00\x00\x00aq\x01X\x06\x00\x00\x00latin1q\x02"
+
+
+@pytest.mark.parametrize("pickled, says", [
+    (ENCODE + b"0" + WORDS + b"00]" + b"(h\x00h\x01h\x02\x86Re" * 17, "makes more bytes than a checkpoint holds"),
+    (b"](" + (ENCODE + WORDS + b"\x86R") * 17 + b"e", "makes more bytes than a checkpoint holds"),
+    (ORDERED + b"]q\x01\x85R", "fills dicts in a way that torch.save does not"),
+    (ORDERED + b")R" + b"h\x00]q\x01\x85R\x86", "fills dicts in a way that torch.save does not"),
+], ids=["bytes by the memo", "bytes by name", "a dict", "a dict by the memo"])
+def test_a_pickle_that_makes_much_of_little_is_refused(path, pickled, says):
+    with zipfile.ZipFile(path) as archive:
+        members = [(name, archive.read(name)) for name in archive.namelist()]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members:
+            archive.writestr(name, b"\x80\x02" + pickled + b"." if name.endswith("data.pkl") else data)
+    with pytest.raises(ValueError, match=f"{path} was not loaded: its pickle {says}"):
+        checkpoint.load(path)
+
+
 def test_a_file_that_the_system_does_not_read_is_not_called_damaged():
     if not Path("/proc/self/mem").exists():
         pytest.skip("only Linux has a file that cannot be read whoever asks")
@@ -325,7 +356,8 @@ def test_a_file_that_the_system_does_not_read_is_not_called_damaged():
 
 @pytest.mark.parametrize("error", [
     MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp:128] . DefaultCPUAllocator: can't allocate memory: you "
-                                "tried to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)")])
+                                "tried to allocate 4000000000000 bytes. Error code 12 (Cannot allocate memory)"),
+    RuntimeError("unable to mmap 207000000 bytes from file <a.pt>: Cannot allocate memory (12)")])
 def test_a_file_larger_than_the_memory_is_not_called_damaged(path, monkeypatch, error):
     def load(*arguments, **options):
         raise error

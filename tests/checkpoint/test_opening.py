@@ -129,6 +129,15 @@ def test_parts_that_do_not_fit_together_are_refused(path, changes):
     assert str(path) in str(error.value)
 
 
+def test_a_depth_of_weights_that_hold_nothing_is_refused_before_a_block_is_built(path, monkeypatch):
+    monkeypatch.setattr("checkpoint.checking.GPT", lambda config: pytest.fail("it was built"))
+    empty = {f"blocks.{number}.norm1.weight": torch.empty(0) for number in range(1000)}
+    rewrite(path, model={**checkpoint.load(path)["model"], **empty},
+            config={**asdict(small_model().config), "n_layer": 1000})
+    with pytest.raises(ValueError, match="do not fit together: n_layer 1,000"):
+        checkpoint.open_model(path)
+
+
 def test_a_block_too_long_for_any_weights_is_refused_before_its_tables_are_made(path):
     rewrite(path, config={**asdict(small_model().config), "block_size": 10**8})
     with pytest.raises(ValueError, match="block_size 100,000,000 with heads of 4 makes rotary tables of more than"):
