@@ -42,10 +42,22 @@ def atomic_write(path, mode="wb"):
         os.replace(beside, path)
         _sync_folder(path.parent)
     except OSError as error:
-        raise OSError(f"could not write {path} ({error.strerror or error}); what it held before is untouched. "
-                      + _ADVICE.get(error.errno, "")) from error
+        raise _not_written(path, error, "; what it held before is untouched") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def append(path, text):
+    """Add text to a file. Raises OSError as atomic_write does; the text may then be there in part."""
+    try:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _not_written(path, error, held=""):
+    return OSError(f"could not write {path} ({error.strerror or error}){held}. {_ADVICE.get(error.errno, '')}".rstrip())
 
 
 def _sync_folder(folder):
@@ -71,14 +83,14 @@ def locked_folder(folder):
     folder.mkdir(parents=True, exist_ok=True)
     with _held(folder / ".lock", folder):
         for path in folder.iterdir():
-            if _PARTIAL.fullmatch(path.name):
+            if _PARTIAL.fullmatch(path.name) and path.is_file():
                 path.unlink()
         yield
 
 
 def locked_file(path):
-    """Keep every other run from writing to a file; otherwise like locked_folder."""
-    path = Path(path)
+    """Keep every other run from writing to a file, whatever link leads to it; otherwise like locked_folder."""
+    path = Path(path).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     return _held(path.with_name(f".{path.name}.lock"), path)
 

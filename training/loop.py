@@ -199,7 +199,12 @@ def never_warm(settings):
 
 def not_finite(settings, folder, iter_num, loss, norm):
     """What went wrong in an update, what is kept, and how to go on."""
-    kept = f"{folder.last} holds update {folder.saved_at:,}, which was good; " if folder.saved_at is not None else ""
+    kept = ""
+    if folder.saved_at == iter_num:
+        kept = (f"{folder.last} holds this very state: where a lower rate does not help, begin anew with --overwrite. "
+                "First ")
+    elif folder.saved_at is not None:
+        kept = f"{folder.last} holds update {folder.saved_at:,}, which was good; "
     return (f"Loss {loss}, gradient norm {norm:.3g} at update {iter_num:,}: training stops here. {kept}"
             f"go on with a lower rate{onward(settings)}:\n    --learning-rate {settings.learning_rate / 3:.2g}"
             f" --min-lr {min(settings.min_lr, settings.learning_rate / 30):.2g}")

@@ -16,10 +16,13 @@ from pathlib import Path
 
 import checkpoint
 from program.device import pick_device, pick_dtype
-from program.files import atomic_write
+from program.files import append, atomic_write
 from program.streams import say, visible
+from training.settings import MOST_SEQUENCES
 
 NOT_KEPT = ("data_dir", "out_dir", "model_path", "overwrite", "device", "wandb")  # paths, and what each part may change
+COUNTS = ("iter", "tokens")  # that every row of metrics.jsonl has; the losses are drawn so
+LOSSES = {"train_loss": {"alpha": 0.5}, "val_loss": {"marker": "o", "markersize": 3}}
 ANEW = {"data": "The shards are not what they were", "eval_tokens": "Another part of the validation split is read"}
 
 
@@ -67,6 +70,9 @@ class RunFolder:
         counters, old = checkpoint.resume(self.last, self.model, self.tokenizer, self.optimizer, self.kind, same)
         begun_with = old.get("batch_size", self.counters["first_batch_size"])  # as far as an older checkpoint tells
         self.counters |= {"first_batch_size": begun_with, **counters}
+        if type(begun_with := self.counters["first_batch_size"]) is not int or not 1 <= begun_with <= MOST_SEQUENCES:
+            raise ValueError(f"{self.last} is damaged, so training cannot go on from it: the batch size with which it "
+                             f"began is {begun_with!r}. Choose another --out-dir, or start anew with --overwrite.")
         self.saved_at = self.counters["iter_num"]
         chosen = self.settings["dtype"]
         if keep_dtype and old.get("dtype") in ("bfloat16", "float32"):
@@ -78,10 +84,10 @@ class RunFolder:
         if self.settings["dtype"] != chosen:
             say(f"It computes in {old['dtype']}, as before; a run that began on this device would take {chosen}. "
                 f"Change it with --dtype {chosen}.")
-        for name, what in ANEW.items():
-            if old.get(name) != self.settings[name]:
-                say(f"{what}, so the best validation loss is sought anew.")
-                self.counters["best_val_loss"] = math.inf
+        anew = [what for name, what in ANEW.items() if old.get(name) != self.settings[name]]
+        for what in anew or ([] if self.best.exists() else [f"{self.best} is gone"]):
+            say(f"{what}, so the best validation loss is sought anew.")
+            self.counters["best_val_loss"] = math.inf
 
     @contextlib.contextmanager
     def tracked(self):
@@ -94,7 +100,12 @@ class RunFolder:
         except ImportError as error:
             raise ValueError(f"--wandb needs a package that cannot be imported ({error}):\n    pip install wandb"
                              ) from error
-        self.tracker = wandb.init(project="backward-gpt", name=self.path.name, config=self.settings, dir=str(self.path))
+        try:
+            self.tracker = wandb.init(project="backward-gpt", name=self.path.name, config=self.settings,
+                                      dir=str(self.path))
+        except wandb.Error as error:
+            raise ValueError(f"Weights & Biases cannot be used ({error}). Run `wandb login`, set WANDB_MODE=offline, "
+                             "or go without --wandb.") from error
         status = 1
         try:
             yield
@@ -107,8 +118,7 @@ class RunFolder:
         while self.thrown_away:
             self.thrown_away.pop(0).unlink(missing_ok=True)
         row = {"iter": counters["iter_num"], "tokens": counters["tokens"], **row}
-        with open(self.metrics, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append(self.metrics, json.dumps(row) + "\n")
         if self.tracker:
             self.tracker.log(row, step=counters["iter_num"])
 
@@ -141,7 +151,8 @@ def _rows(path):
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
         try:
             row = json.loads(line)
-            whole = line.endswith("\n") and isinstance(row["iter"], int) and isinstance(row["tokens"], int)
+            whole = line.endswith("\n") and all(type(row[name]) is int and 0 <= row[name] < 2**63 for name in COUNTS)
+            whole = whole and all(type(row.get(name)) in (float, int, type(None)) for name in LOSSES)
         except (ValueError, KeyError, TypeError, RecursionError):
             whole = False
         yield line, row if whole else None
@@ -168,7 +179,7 @@ def plot_losses(metrics, picture, title):
     rows = [row for _, row in _rows(metrics) if row is not None]
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     try:
-        for name, style in (("train_loss", {"alpha": 0.5}), ("val_loss", {"marker": "o", "markersize": 3})):
+        for name, style in LOSSES.items():
             points = [(row["tokens"], row[name]) for row in rows if row.get(name) is not None]
             if points:
                 axes.plot(*zip(*points), label=name.replace("_", " "), **style)

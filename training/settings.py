@@ -77,13 +77,15 @@ class LoopSettings:
             raise ValueError(f"min_lr {self.min_lr} is above learning_rate {self.learning_rate}; lower it too")
 
 
+MOST_SEQUENCES = 2**20
 _BOUNDS = {  # what a value must be, and in words
-    **dict.fromkeys(("batch_size", "gradient_accumulation_steps"), (lambda v: 1 <= v <= 2**20, "from 1 to 1,048,576")),
+    **dict.fromkeys(("batch_size", "gradient_accumulation_steps"),
+                    (lambda v: 1 <= v <= MOST_SEQUENCES, f"from 1 to {MOST_SEQUENCES:,}")),
     **dict.fromkeys(("max_iters", "eval_interval", "eval_tokens", "save_interval", "lr_decay_iters"),
-                    (lambda v: v >= 1, "at least 1")),
+                    (lambda v: 1 <= v < 2**40, "at least 1 and below 2**40")),
     **dict.fromkeys(("max_minutes", "learning_rate"), (lambda v: 0 < v < math.inf, "above 0 and finite")),
     **dict.fromkeys(("min_lr", "weight_decay", "grad_clip"), (lambda v: 0 <= v < math.inf, "at least 0 and finite")),
     **dict.fromkeys(("beta1", "beta2"), (lambda v: 0 <= v < 1, "at least 0 and below 1")),
-    "warmup_iters": (lambda v: v >= 0, "at least 0"),
+    "warmup_iters": (lambda v: 0 <= v < 2**40, "at least 0 and below 2**40"),
     "seed": (lambda v: 0 <= v < 2**40, "at least 0 and below 2**40"),
 }

@@ -122,6 +122,12 @@ def test_a_second_run_is_refused_and_told_by_whom_until_the_first_has_ended(tmp_
         pass
 
 
+def test_a_file_is_locked_whatever_link_leads_to_it(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with locked_file(tmp_path / "file"), pytest.raises(OSError, match="is being written by another run"):
+        locked_file(tmp_path / "link").__enter__()
+
+
 def test_different_files_of_one_folder_are_written_side_by_side(tmp_path):
     with locked_file(tmp_path / "a"), locked_file(tmp_path / "b"):
         pass

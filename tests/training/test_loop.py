@@ -354,7 +354,28 @@ def test_the_advice_when_memory_runs_out_keeps_the_examples_of_an_update(batch_s
         raise torch.OutOfMemoryError
 
 
+@pytest.mark.parametrize("save_interval, said", [(1, "holds this very state: .* --overwrite"),
+                                                 (100, "holds update 1, which was good")])
+def test_after_a_loss_that_is_not_finite_it_is_said_what_the_last_checkpoint_is_worth(
+        training, tmp_path, save_interval, said):
+    training(tmp_path, max_iters=1, save_interval=save_interval)
+    at_start = {"max_iters": 5, "save_interval": save_interval, "eval_interval": 100}
+    losses = iter([1.0, math.nan])
+
+    def accumulated(model, *_):
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p)
+        return torch.tensor(next(losses))
+
+    with patch("training.loop.accumulate", accumulated), pytest.raises(FloatingPointError, match=said):
+        training(tmp_path, **at_start)
+
+
 # ---- an experiment tracker
+
+
+class FailedLogin(Exception):
+    """What the tracker raises where nobody has logged in."""
 
 
 @pytest.fixture
@@ -362,8 +383,8 @@ def tracker(monkeypatch):
     """A stand-in for Weights & Biases, which would take seconds to start: what it was told, in order."""
     told = []
     stand_in = SimpleNamespace(
-        init=lambda **options: told.append("init") or stand_in, log=lambda row, step: told.append(step),
-        finish=lambda exit_code: told.append(("finish", exit_code)))
+        Error=FailedLogin, init=lambda **options: told.append("init") or stand_in,
+        log=lambda row, step: told.append(step), finish=lambda exit_code: told.append(("finish", exit_code)))
     monkeypatch.setitem(sys.modules, "wandb", stand_in)
     return told
 
@@ -383,6 +404,16 @@ def test_a_tracker_hears_of_an_error_that_ends_the_run(training, tmp_path, track
     with pytest.raises(expected):
         training(tmp_path, wandb=True, before=at(5, action))
     assert tracker[0] == "init" and tracker[-1] == ("finish", 1)
+
+
+def test_a_tracker_that_nobody_has_logged_in_to_is_named_before_any_work(training, tmp_path, tracker, monkeypatch):
+    def refuses(**options):
+        raise FailedLogin("no key")
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", refuses)
+    with pytest.raises(ValueError, match="Weights & Biases cannot be used .no key.. Run `wandb login`"):
+        training(tmp_path, wandb=True)
+    assert not (tmp_path / "metrics.jsonl").exists()
 
 
 def test_a_tracker_that_is_not_installed_is_named_before_any_work(training, tmp_path, monkeypatch):

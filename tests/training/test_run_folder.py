@@ -38,6 +38,12 @@ def opened(data, tmp_path):
     return open_folder
 
 
+def saved(folder, counters):
+    """Save a run's best and last model."""
+    folder.best.write_bytes(b"the best")
+    folder.save_last(counters)
+
+
 def counted(iter_num, best_val_loss=math.inf):
     return {"iter_num": iter_num, "samples": 4 * iter_num, "tokens": 128 * iter_num, "best_val_loss": best_val_loss,
             "loss_sum": 2.5 * (iter_num % 10), "loss_count": iter_num % 10, "first_batch_size": 8}
@@ -54,7 +60,7 @@ def test_a_new_run_begins_at_nothing(opened):
 
 def test_a_run_goes_on_from_the_last_save_with_its_weights(opened, capsys):
     folder = opened()
-    folder.save_last(counted(7, 2.5))
+    saved(folder, counted(7, 2.5))
     assert folder.saved_at == 7
     again = opened(seed=1)
     assert again.counters == counted(7, 2.5) and again.saved_at == 7
@@ -97,14 +103,14 @@ def test_the_precision_stays_what_it_was_unless_asked_for(opened, monkeypatch, c
     folder = opened(dtype="auto", device="cpu")
     assert folder.settings["dtype"] == "bfloat16"
     folder.settings["dtype"] = stored
-    folder.save_last(counted(7))
+    saved(folder, counted(7))
     monkeypatch.setattr("program.device._cpu_multiplies_bfloat16", lambda: False)
     assert opened(dtype=asked, device="cpu").settings["dtype"] == taken
     assert capsys.readouterr().out.endswith(said)
 
 
 def test_on_another_part_of_the_validation_split_the_best_loss_is_sought_anew(opened, capsys):
-    opened().save_last(counted(7, 2.5))
+    saved(opened(), counted(7, 2.5))
     assert opened(eval_tokens=1000).counters == counted(7)
     assert "Another part of the validation split is read, so the best validation loss is sought anew." in \
         capsys.readouterr().out
@@ -119,7 +125,7 @@ def other_data(data, tmp_path):
 
 
 def test_on_other_shards_a_run_goes_on_and_seeks_the_best_loss_anew(opened, other_data, capsys):
-    opened().save_last(counted(7, 2.5))
+    saved(opened(), counted(7, 2.5))
     assert opened(data_dir=other_data).counters == counted(7)
     assert "the best validation loss is sought anew" in capsys.readouterr().out
 
@@ -131,7 +137,7 @@ def test_fine_tuning_does_not_go_on_with_other_examples(opened, other_data):
 
 
 def test_shards_that_were_moved_are_the_same_shards(opened, data, tmp_path):
-    opened().save_last(counted(7, 2.5))
+    saved(opened(), counted(7, 2.5))
     (tmp_path / "moved").mkdir()
     (tmp_path / "moved/manifest.json").write_bytes((data / "manifest.json").read_bytes())
     assert opened(data_dir=tmp_path / "moved").counters == counted(7, 2.5)
@@ -141,6 +147,29 @@ def test_fine_tuning_does_not_go_on_from_another_base_model(opened):
     opened("instruct").save_last(counted(7))
     with pytest.raises(ValueError, match="comes from another base model"):
         opened("instruct", seed=1)
+
+
+def test_where_the_best_model_is_gone_the_best_loss_is_sought_anew(opened, capsys):
+    opened().save_last(counted(7, 2.5))
+    assert opened().counters == counted(7)
+    assert "best_checkpoint.pt is gone, so the best validation loss is sought anew." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", [0, -3, 2.5, 2**62, "16", None])
+def test_a_batch_size_that_is_none_is_named(opened, value):
+    folder = opened()
+    folder.settings["batch_size"] = value
+    folder.save_last({name: number for name, number in counted(7).items() if name != "first_batch_size"})
+    with pytest.raises(ValueError, match=f"last_checkpoint.pt is damaged, .* began is {value!r}.*--overwrite"):
+        opened()
+
+
+def test_a_setting_that_an_older_run_did_not_have_is_no_change(opened, capsys):
+    folder = opened()
+    folder.settings = {name: folder.settings[name] for name in ("data", "eval_tokens")}
+    saved(folder, counted(7, 2.5))
+    assert opened().counters == {**counted(7, 2.5), "first_batch_size": 8}
+    assert capsys.readouterr().out == f"Going on from {folder.last}, update 7\n"
 
 
 # ---- what was measured
@@ -160,7 +189,8 @@ def test_rows_after_the_update_that_a_run_goes_on_from_are_dropped_and_so_is_one
 
 @pytest.mark.parametrize("damage", [
     b'{"iter": 5}\n', b'{"tokens": 5}\n', b'["iter", {}\n', b"[1, {}]\n", b"null\n", b"\xff\xfe}\n",
-    b'{"iter": "5", "tokens": 1}\n', b"[" * 100_000 + b"}\n"])
+    b'{"iter": "5", "tokens": 1}\n', b"[" * 100_000 + b"}\n", b'{"iter": 5, "tokens": 1, "val_loss": {}}\n',
+    b'{"iter": 5, "tokens": 1, "train_loss": "x"}\n', b'{"iter": 5, "tokens": ' + b"9" * 400 + b"}\n"])
 def test_damaged_rows_are_dropped_and_counted(opened, capsys, damage):
     folder = opened()
     folder.save_last(counted(20))
@@ -170,6 +200,13 @@ def test_damaged_rows_are_dropped_and_counted(opened, capsys, damage):
     folder.log(counted(20), train_loss=2.0)
     assert [row["iter"] for row in rows(opened().path)] == [10, 20]
     assert f"{folder.metrics} has 2 damaged rows, dropped.\n" in capsys.readouterr().out
+
+
+def test_a_row_that_cannot_be_written_names_its_file(opened):
+    folder = opened()
+    folder.metrics.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=f"could not write {folder.metrics} .No space left on device.. Make room"):
+        folder.log(counted(10), train_loss=3.0)
 
 
 def test_the_rows_of_a_run_that_saved_nothing_are_dropped(opened):
