@@ -75,25 +75,25 @@ def read_examples(settings, model, tokenizer):
     if manifest.get("kind") != "instruct":
         raise ValueError(f"{data_dir} holds documents, not instruction examples. Make some in another folder, and "
                          f"name it with --data-dir:\n    {make(data_dir='data/instruct')}")
-    make = partial(make, dataset=manifest["source"]["dataset"], data_dir=data_dir, overwrite=True)
-    anew = f"Make them anew for this model:\n    {make()}"
+    anew = partial(make, dataset=manifest["source"]["dataset"], data_dir=data_dir, overwrite=True)
+    for_this_model = f"Make them anew for this model:\n    {anew()}"
     if manifest["direction"] != tokenizer.direction:
         raise ValueError(f"{model_path} is a {tokenizer.direction} model, the examples in {data_dir} run in "
-                         f"{manifest['direction']} direction. {anew}")
+                         f"{manifest['direction']} direction. {for_this_model}")
     if manifest["tokenizer_sha256"] != tokenizer.sha256.hex():
         raise ValueError(f"{model_path} has a tokenizer of {tokenizer.vocab_size:,} pieces, the examples in "
-                         f"{data_dir} were made with another one, of {manifest['vocab_size']:,}. {anew}")
+                         f"{data_dir} were made with another one, of {manifest['vocab_size']:,}. {for_this_model}")
     sets = []
     for split in ("train", "val"):
-        examples = Examples(read_split(data_dir, split, tokenizer, partial(commands.preprocess, "instruct")),
-                            model.config.block_size, settings.response_dropout, settings.seed)
+        examples = Examples(read_split(data_dir, split, tokenizer, make), model.config.block_size,
+                            settings.response_dropout, settings.seed)
         if not len(examples):
             purpose, share = ("train on", 0.02) if split == "train" else ("validate with", 0.2)
             raise ValueError(f"{data_dir} has no example to {purpose}. Use more records, or another share:\n"
-                             f"    {make(val_fraction=share)}")
+                             f"    {anew(val_fraction=share)}")
         if examples.lengths.max() > model.config.block_size:
             raise ValueError(f"{data_dir} has an example of {examples.lengths.max():,} tokens, {model_path} sees "
-                             f"{model.config.block_size:,} at once. {anew}")
+                             f"{model.config.block_size:,} at once. {for_this_model}")
         sets.append(examples)
     val = totals(manifest, "val")
     return *sets, val["targets"] / val["bytes"]

@@ -32,13 +32,13 @@ from program.files import locked_folder
 from program.settings import launch, parse, show
 from program.streams import say
 from shards import SPLITS, split_of, totals, write_manifest
-from shards.folder import add_chunk, check, clear, prepare
+from shards.folder import add_chunk, check, prepare, replacing
 from tokenizer import Tokenizer, check_vocab_size
 
 CHUNK_RECORDS = 10_000
 TALES_RECORDS = 40_000
 BLOCK_SIZE = 1024
-BAD = "dropped: bad by themselves"
+SAID = {"bad": "dropped: bad by themselves", "kept": "kept as examples"}  # of counts that do not say it themselves
 SHORTEST_RESPONSE = 16  # tokens; less of a longer response says too little about its instruction
 
 
@@ -117,10 +117,10 @@ def examples(settings, tokenizer, counts):
     def on_bad(error):
         if not settings.skip_bad_records:
             raise ValueError(f"{error}\nTo go on without what is bad by itself: --skip-bad-records") from error
-        if not counts[BAD]:
+        if not counts["bad"]:
             say(f"Passed over, as the first of the bad: {error}")
         counts["read"] += 1
-        counts[BAD] += 1
+        counts["bad"] += 1
 
     seen = set()
     for where, record in itertools.islice(read_records(settings.dataset, settings.seed, on_bad), settings.num_records):
@@ -170,26 +170,37 @@ def make_examples(settings, tokenizer):
     if manifest["chunks"]:
         say(f"{settings.data_dir} is complete; --overwrite makes it anew.")
         return manifest
-    counts = Counter()
-    with tqdm(examples(settings, tokenizer, counts), unit=" records", desc="examples", dynamic_ncols=True) as progress:
-        stream = iter(progress)
-        while chunk := list(itertools.islice(stream, CHUNK_RECORDS)):
-            if settings.overwrite and not manifest["chunks"]:
-                clear(settings.data_dir, "instruct")
-            add_chunk(settings.data_dir, manifest, tokenizer, joined(chunk))
-    if not counts["kept"]:
-        why = ", ".join(f"{name} ({count:,})" for name, count in counts.items() if name.startswith("dropped"))
-        raise ValueError(f"{settings.dataset} holds no record that can be used: {why or 'it is empty'}. Name another "
-                         "with --dataset, or try --dataset tales")
-    manifest["counts"] = {name: count for name, count in counts.items() if count}
+    with replacing(settings.data_dir, "instruct") as folder:
+        manifest["counts"] = write_examples(settings, tokenizer, manifest, folder)
     write_manifest(settings.data_dir, manifest)
     return manifest
+
+
+def write_examples(settings, tokenizer, manifest, folder):
+    """Write all shards to a folder, note them in manifest, and return the counts of records by what became of them.
+
+    Raises ValueError where no record can be used.
+    """
+    counts = Counter()
+    with tqdm(examples(settings, tokenizer, counts), unit=" records", desc="examples", dynamic_ncols=True,
+              disable=None) as progress:
+        stream = iter(progress)
+        while chunk := list(itertools.islice(stream, CHUNK_RECORDS)):
+            add_chunk(folder, manifest, tokenizer, joined(chunk))
+            if progress.disable:
+                say(f"{counts['read']:,} records read, {counts['kept']:,} kept")
+    if not counts["kept"]:
+        why = ", ".join(f"{SAID.get(name, name)} ({count:,})" for name, count in counts.items()
+                        if SAID.get(name, name).startswith("dropped"))
+        raise ValueError(f"{settings.dataset} holds no record that can be used: {why or 'it is empty'}. Name another "
+                         "with --dataset, or try --dataset tales")
+    return {name: count for name, count in counts.items() if count}
 
 
 def main():
     settings = parse(PreprocessSettings, __doc__)
     if settings.check:
-        return say(check(settings.data_dir, partial(commands.preprocess, "instruct")))
+        return say(check(settings.data_dir, partial(commands.preprocess, "instruct", tokenizer=settings.tokenizer)))
     tokenizer, block_size = load_tokenizer(settings.tokenizer)
     settings.block_size = settings.block_size or block_size
     settings.vocab_size = tokenizer.vocab_size
@@ -200,11 +211,10 @@ def main():
 
 def report(settings, manifest):
     """Print what was read, dropped and shortened, what each split holds, and the next command."""
-    order = [name for kind in ("read", "with", "bad", "dropped", "shortened", "kept") for name in manifest["counts"]
-             if name.startswith(kind)]
-    for name in dict.fromkeys([*order, *manifest["counts"]]):
-        count = manifest["counts"][name]
-        say(f"{count:>12,} records {name}" if name != "kept" else f"{count:>12,} records kept as examples")
+    for begins in ("read", "with", "bad", "dropped", "shortened", "kept"):
+        for name, count in manifest["counts"].items():
+            if name.startswith(begins):
+                say(f"{count:>12,} records {SAID.get(name, name)}")
     for split in SPLITS:
         held = totals(manifest, split)
         say(f"{split:>6}: {held['documents']:>10,} examples {held['tokens']:>12,} tokens, {held['targets']:>11,} of "

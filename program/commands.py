@@ -33,6 +33,7 @@ _OWN = {"base": "texts/*.txt", "instruct": "pairs/*.jsonl"}
 NAMED = ("tinystories", "tales")  # corpora after which folders are named
 _CONFIGS = {"tales": ("tales.toml",), "tinystories": ("tinystories.toml", "small.toml")}
 _CONFIGS_OF_ANY = ("xcoax.toml", "small.toml")
+_READ_BY_DEFAULT = ("xcoax.toml", "instruct.toml")
 _PASSES = 16  # over a corpus: each further one teaches little (arXiv:2305.16264)
 _FEW_PASSES, _SMALL_BATCH = 4, 16  # over few examples, which are soon known by heart
 
@@ -47,6 +48,15 @@ def preprocess(kind="base", *arguments, **flags):
 def train(kind="base", *arguments, **flags):
     """The command that makes checkpoints of this kind."""
     return _command(SCRIPTS[kind]["train"], arguments, flags)
+
+
+def train_to(path, kind="base"):
+    """The command that makes the checkpoint at path: with the settings of config/ that write there, if any do."""
+    for file in sorted(CONFIG.glob("*.toml")):
+        config = tomllib.loads(file.read_text(encoding="utf-8"))
+        if Path(config["out_dir"]) == Path(path).parent and ("model_path" in config) == (kind == "instruct"):
+            return train(kind, *([] if file.name in _READ_BY_DEFAULT else [f"config/{file.name}"]))
+    return train(kind)
 
 
 def train_on(data_dir, dataset, tokens, longest):
@@ -64,7 +74,7 @@ def train_on(data_dir, dataset, tokens, longest):
             folders = {"data_dir": data_dir, "out_dir": Path("out") / data_dir.resolve().name}
             if folders == {folder: Path(config[folder]) for folder in folders}:
                 folders = {}
-            return train("base", *([] if name == "xcoax.toml" else [f"config/{name}"]), **folders)
+            return train("base", *([] if name in _READ_BY_DEFAULT else [f"config/{name}"]), **folders)
     return None
 
 

@@ -2,8 +2,11 @@
 A folder of shards: what a run of preprocessing finds in one and puts there, and what is read from it.
 """
 
+import contextlib
 import hashlib
+import os
 import re
+import shutil
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,7 +14,7 @@ from tqdm import tqdm
 from characters import utf8
 from program import commands
 from shards.format import SPLITS, read_shard, write_shard
-from shards.manifest import MANIFEST, kind_of, read_manifest, shard_name, totals
+from shards.manifest import MANIFEST, kind_of, kind_there, read_manifest, shard_name, totals
 from tokenizer import Tokenizer
 
 SMALL_BYTES = 2**28  # of ids in a folder: read through each time it is opened, in less than a second
@@ -32,15 +35,15 @@ def prepare(data_dir, wanted, kind="base", overwrite=False):
     """
     new, found = {**wanted, "chunks": []}, None
     if (Path(data_dir) / MANIFEST).exists():
+        if (other := kind_there(data_dir)) != kind and other in commands.KINDS:
+            holds = {"base": "the shards of a corpus", "instruct": "instruction examples"}[other]
+            raise ValueError(f"{data_dir} holds {holds}, made by {commands.SCRIPTS[other]['preprocess']}. Choose "
+                             "another --data-dir")
         try:
             found = read_manifest(data_dir, lambda **flags: commands.preprocess(kind, **flags))
         except ValueError:
             if not overwrite:
                 raise
-    if found and kind_of(found) != kind:
-        holds = {"base": "the shards of a corpus", "instruct": "instruction examples"}[kind_of(found)]
-        raise ValueError(f"{data_dir} holds {holds}, made by {commands.SCRIPTS[kind_of(found)]['preprocess']}. Choose "
-                         "another --data-dir")
     if not found or overwrite:
         return new
     differing = _differing({name: found.get(name) for name in wanted}, wanted)
@@ -72,8 +75,24 @@ def clear(data_dir, kind="base"):
     data_dir = Path(data_dir)
     (data_dir / MANIFEST).unlink(missing_ok=True)
     for path in data_dir.iterdir():
-        if re.fullmatch(_MADE[kind], path.name):
+        if re.fullmatch(_MADE[kind], path.name) and path.is_file():
             path.unlink()
+
+
+@contextlib.contextmanager
+def replacing(data_dir, kind):
+    """A folder for shards that take the place of all in data_dir when the context is left without an error; until then
+    what is there stays as it is. The caller has locked data_dir and writes the manifest."""
+    data_dir, new = Path(data_dir), Path(data_dir) / ".new"
+    shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
+    new.mkdir()
+    try:
+        yield new
+        clear(data_dir, kind)
+        for path in new.iterdir():
+            os.replace(path, data_dir / path.name)
+    finally:
+        shutil.rmtree(new)
 
 
 def add_chunk(data_dir, manifest, tokenizer, held, **position):
@@ -102,21 +121,29 @@ def read_split(data_dir, split, tokenizer=None, made_by=commands.preprocess, ver
         verify = 2 * sum(totals(manifest, split)["tokens"] for split in SPLITS) <= SMALL_BYTES
 
     def anew(**flags):
-        source = manifest["source"]
-        more = {name: source.get(name) for name in ("text_column", "documents", "num_records")}
-        if kind_of(manifest) == "base":
-            more["vocab_size"] = manifest["vocab_size"]
-            more["direction"] = None if manifest["direction"] == "reverse" else manifest["direction"]
-        return made_by(**{**flags, "dataset": source["dataset"], **more, "val_fraction": manifest.get("val_fraction")})
+        return made_by(**flags, **_flags_of(manifest))
 
     shards = []
     for chunk in tqdm(manifest["chunks"], desc=f"checking {split} shards", unit=" shards", delay=2, leave=False,
-                      dynamic_ncols=True):
+                      dynamic_ncols=True, disable=None):
         shards.append(read_shard(data_dir / chunk[split]["file"], anew, verify))
         if fault := _foreign(shards[-1], manifest, chunk[split], split, data_dir / MANIFEST, tokenizer):
             raise ValueError(f"{shards[-1].path} {fault}. Make the shards anew:\n"
                              f"    {anew(data_dir=data_dir, overwrite=True)}")
     return shards
+
+
+def _flags_of(manifest):
+    """The flags of preprocessing with which the shards of a manifest were made, but for where they lie and by which
+    tokenizer; None for what was not set."""
+    source, of_base = manifest["source"], kind_of(manifest) == "base"
+    names = ("vocab_size", "chunk_documents", "val_fraction") if of_base else ("block_size", "val_fraction")
+    noted = [*(chunk.get("noted", {}) for chunk in manifest["chunks"]), manifest.get("counts", {})]
+    return {"dataset": source["dataset"],
+            **{name: source.get(name) for name in ("text_column", "documents", "num_records", "seed")},
+            **{name: manifest.get(name) for name in names},
+            "direction": "forward" if of_base and manifest["direction"] == "forward" else None,
+            "skip_bad_records": True if any("bad" in counts for counts in noted) else None}
 
 
 def _foreign(shard, manifest, listed, split, manifest_path, tokenizer):

@@ -31,6 +31,14 @@ def kind_of(manifest):
     return manifest.get("kind", "base")
 
 
+def kind_there(data_dir):
+    """The kind of the shards of a folder, as far as its manifest tells, which may be damaged; else None."""
+    try:
+        return kind_of(json.loads((Path(data_dir) / MANIFEST).read_text(encoding="utf-8")))
+    except (ValueError, RecursionError, AttributeError):  # the last: no object
+        return None
+
+
 def read_manifest(data_dir, made_by=commands.preprocess):
     """The manifest of a data folder, every field of it checked; made_by gives the command that makes such folders, from
     flags.

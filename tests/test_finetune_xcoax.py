@@ -136,7 +136,8 @@ def test_what_does_not_fit_is_refused_with_the_next_command(base, data, tmp_path
 def test_a_damaged_shard_is_named_with_the_command_that_makes_examples(base, data, tmp_path):
     for path in data.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes()[:-2] if "train" in path.name else path.read_bytes())
-    with pytest.raises(ValueError, match="train_000000.bin is .*(.|\n)*python preprocess_instruct.py --data-dir"):
+    with pytest.raises(ValueError, match="train_000000.bin is .*(.|\n)*python preprocess_instruct.py --tokenizer "
+                       f"{base} --data-dir {tmp_path} --overwrite "):
         call(finetune_xcoax, *arguments(base, tmp_path, tmp_path / "out"))
 
 

@@ -161,8 +161,9 @@ def test_to_overwrite_keeps_what_is_there_until_there_are_new_examples(base, dat
     preprocess(data.parent / "records.jsonl", base, tmp_path / "data")
     before = contents(tmp_path / "data")
     write_lines(tmp_path / "bad.jsonl", [*RECORDS, {"instruction": 5, "output": "x"}])
-    with pytest.raises(ValueError, match="bad.jsonl"):
-        preprocess(tmp_path / "bad.jsonl", base, tmp_path / "data", "--overwrite")
+    for size in (20, 10_000):
+        with patch.object(preprocess_instruct, "CHUNK_RECORDS", size), pytest.raises(ValueError, match="bad.jsonl"):
+            preprocess(tmp_path / "bad.jsonl", base, tmp_path / "data", "--overwrite")
     assert contents(tmp_path / "data") == before
     (tmp_path / "data/model.bin").write_bytes(b"a stranger's")
     preprocess(data.parent / "records.jsonl", base, tmp_path / "data", "--overwrite", "--num-records", "90")
@@ -189,7 +190,7 @@ def test_to_check_says_that_the_folder_is_whole_or_what_is_not(base, data, tmp_p
     call(preprocess_instruct, "--check", "--data-dir", tmp_path)
     assert capsys.readouterr().out.startswith(f"{tmp_path} is whole: 2 shards, ")
     flip("val_000000.bin", 8 * HEADER_BYTES + 50)(tmp_path)
-    with pytest.raises(ValueError, match="val_000000.bin is damaged(.|\n)*python preprocess_instruct.py --data-dir"):
+    with pytest.raises(ValueError, match="val_000000.bin is damaged(.|\n)*python preprocess_instruct.py .*--data-dir"):
         call(preprocess_instruct, "--check", "--data-dir", tmp_path)
 
 

@@ -151,3 +151,15 @@ def test_examples_that_have_settings_of_their_own_are_tuned_on_with_these():
 def test_files_of_ones_own_are_of_a_kind_that_the_script_reads():
     assert [shlex.split(commands.preprocess(kind, dataset=commands.OWN))[-1] for kind in commands.KINDS] == [
         "texts/*.txt", "pairs/*.jsonl"]
+
+
+@pytest.mark.parametrize("kind, path, expected", [
+    ("base", "out/tales/best_checkpoint.pt", "train_xcoax.py config/tales.toml"),
+    ("instruct", "out/tales_instruct/best_checkpoint.pt", "finetune_xcoax.py config/instruct_tales.toml"),
+    ("base", "out/xcoax/best_checkpoint.pt", "train_xcoax.py"),
+    ("instruct", "out/xcoax_instruct/best_checkpoint.pt", "finetune_xcoax.py"),
+    ("base", "out/tales_instruct/best_checkpoint.pt", "train_xcoax.py"),
+    ("base", "mine.pt", "train_xcoax.py"),
+])
+def test_a_missing_checkpoint_is_made_with_the_settings_that_write_there(kind, path, expected):
+    assert commands.train_to(path, kind) == f"python {expected}"

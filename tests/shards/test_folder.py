@@ -11,7 +11,7 @@ from hypothesis import given
 
 from program import commands
 from shards import SPLITS, Windows, folder, read_manifest, read_split, split_of, totals, write_manifest
-from shards.folder import add_chunk, check, clear, prepare
+from shards.folder import add_chunk, check, clear, prepare, replacing
 from tests.support.damage_shards import HEADER_BYTES, change, damaged_folders, edit, exchange, flip, mended
 from tests.support.texts import any_text, fewer
 from tests.support.tiny import make_shards
@@ -315,6 +315,52 @@ def test_what_is_cleared_is_what_preprocessing_has_made(tmp_path, kind):
         (tmp_path / name).write_bytes(b"not ours")
     clear(tmp_path, kind)
     assert set(contents(tmp_path)) == {*OF_OTHERS, *(["tok400.model"] if kind == "instruct" else [])}
+
+
+def test_new_shards_take_the_place_of_the_old_only_when_all_of_them_are_there(tmp_path):
+    (tmp_path / "train_000000.bin").write_text("old")
+    (tmp_path / "train_000001.bin").write_text("old")
+    (tmp_path / "notes.txt").write_text("mine")
+    before = contents(tmp_path)
+    with pytest.raises(OSError), replacing(tmp_path, "instruct") as new:
+        (new / "train_000000.bin").write_text("new")
+        raise OSError
+    assert contents(tmp_path) == before
+    (tmp_path / ".new").mkdir()  # of a run that was killed
+    (tmp_path / ".new" / "train_000009.bin").write_text("older")
+    with replacing(tmp_path, "instruct") as new:
+        (new / "train_000000.bin").write_text("new")
+    assert contents(tmp_path) == {"train_000000.bin": b"new", "notes.txt": b"mine"}
+
+
+def test_a_folder_that_is_named_like_a_shard_is_left_alone(tmp_path):
+    (tmp_path / "train_000000.bin").mkdir()
+    (tmp_path / "val_000000.bin").write_text("old")
+    clear(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["train_000000.bin"]
+
+
+@pytest.mark.parametrize("there, wanted", [("base", "instruct"), ("instruct", "base")])
+def test_the_other_kind_is_refused_even_where_its_manifest_is_damaged(tmp_path, there, wanted):
+    write_manifest(tmp_path, {**new_manifest(), "kind": there, "vocab_size": -1})
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=f"made by {commands.SCRIPTS[there]['preprocess']}. Choose another --data-dir"):
+        prepare(tmp_path, WANTED, wanted, overwrite=True)
+    assert contents(tmp_path) == before
+
+
+def test_the_command_that_makes_shards_anew_has_every_setting_of_the_first_time(tmp_path):
+    manifest = write_folder(tmp_path, [1, 2, 3], val_fraction=0.25, chunk_documents=50, direction="forward",
+                            source={"dataset": "mine/*.jsonl", "text_column": "body", "documents": "lines", "seed": 7})
+    manifest["chunks"][0]["noted"] = {"bad": 2}
+    manifest["chunks"][0]["train"]["hash"] = "0" * 16
+    write_manifest(tmp_path, manifest)
+    with pytest.raises(ValueError) as error:
+        read_split(tmp_path, "train")
+    flags = str(error.value).splitlines()[-1].split(" --")[1:]
+    assert sorted(flags) == sorted([
+        f"data-dir {tmp_path}", "overwrite", "dataset 'mine/*.jsonl'", "text-column body", "documents lines", "seed 7",
+        "vocab-size 1000", "chunk-documents 50", "val-fraction 0.25", "direction forward", "skip-bad-records"])
 
 
 def test_a_damaged_manifest_is_refused_with_the_command_of_its_kind(tmp_path):
