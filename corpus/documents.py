@@ -176,7 +176,8 @@ class Corpus:
         kept, total, stride = [], 0, 1
         if self.on_hub or self.size is None:
             files = range(self.file_count) if self.on_hub else range(1)
-            for file in tqdm(files, desc="reading a sample", unit=" files", dynamic_ncols=True, leave=False, delay=1):
+            for file in tqdm(files, desc="reading a sample", unit=" files", dynamic_ncols=True, leave=False, delay=1,
+                             disable=None):
                 taken = 0
                 for text in self._texts([file]):
                     kept.append(text)
@@ -185,7 +186,7 @@ class Corpus:
                         break
             return kept
         with tqdm(desc="reading a sample", total=self.size, unit="B", unit_scale=True, dynamic_ncols=True, leave=False,
-                  delay=1) as progress:
+                  delay=1, disable=None) as progress:
             for number, text in enumerate(self._texts(range(self.file_count))):
                 progress.update(utf8.length(text))
                 if number % stride == 0:
@@ -212,6 +213,8 @@ def open_corpus(dataset, text_column="text", seed=1, documents="auto", skip_bad=
     documents says what a document of a text file is, see text_files.division_of; with skip_bad, rows that are bad by
     themselves are passed over. Raises FileNotFoundError, ValueError or OSError, each with what to run next.
     """
+    if text_column != text_column.encode("utf-8", "replace").decode():
+        raise ValueError(f"--text-column {text_column!r} is not UTF-8, as every name of a column is")
     source = {"dataset": str(dataset), "text_column": text_column}
     if dataset in hub.DOCUMENTS:
         stream = hub.open_hub(hub.hub_arguments(dataset, text_column),

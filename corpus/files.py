@@ -14,7 +14,8 @@ from corpus.paths import check_file
 
 RECORD_BYTES = 2**26     # a longer line of a file is refused, and a longer record of a .json file: what it is parsed to
                          # would not fit in memory
-IDENTITY_BLOCKS = 8      # of IDENTITY_BYTES each, spread over a file, by which it is known again
+WHOLE_BYTES = 2**22      # a file that is no larger is known again by all of its content
+IDENTITY_BLOCKS = 8      # a larger one by so many blocks of IDENTITY_BYTES, spread over it, and by its time stamp
 IDENTITY_BYTES = 2**16
 
 
@@ -67,16 +68,17 @@ def numbered_lines(path):
 
 
 def identity(path):
-    """What a later run knows a file again by: its size, and a hash of blocks at its head, at its tail and between.
+    """What a later run knows a file again by: its size and a hash of its content, wherever and whenever it was copied.
 
-    Half a megabyte is read however large the file is: a shorter one whole, so that no change in it goes unnoticed; of a
-    longer one, whatever moves text along, or touches one of the blocks. Its time stamp is left out, because copying a
-    corpus changes it, and because the same corpus gives the same manifest on every machine.
+    Of a file larger than WHOLE_BYTES only blocks at its head, at its tail and between are read, however large it is,
+    and its time stamp, in nanoseconds, tells of changes elsewhere.
     """
     size, digest = os.path.getsize(path), hashlib.blake2b(digest_size=16)
-    last = max(0, size - IDENTITY_BYTES)  # where the last block begins
     with open(path, "rb") as file:
+        if size <= WHOLE_BYTES:
+            digest.update(file.read())
+            return {"bytes": size, "hash": digest.hexdigest()}
         for number in range(IDENTITY_BLOCKS):
-            file.seek(last * number // (IDENTITY_BLOCKS - 1))
+            file.seek((size - IDENTITY_BYTES) * number // (IDENTITY_BLOCKS - 1))
             digest.update(file.read(IDENTITY_BYTES))
-    return {"bytes": size, "hash": digest.hexdigest()}
+        return {"bytes": size, "hash": digest.hexdigest(), "modified": os.fstat(file.fileno()).st_mtime_ns}

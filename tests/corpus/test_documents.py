@@ -142,6 +142,11 @@ def test_rows_without_text_and_bad_rows_are_counted(folder):
     assert task.documents == 5 and "line 4" in task.fault
 
 
+def test_the_name_of_a_column_that_is_not_utf8_is_refused_before_any_work(folder):
+    with pytest.raises(ValueError, match="--text-column .* is not UTF-8"):
+        open_corpus(write(folder / "column.txt", "x"), text_column="x\udce9")
+
+
 def test_a_text_file_that_is_not_utf8_is_bad_by_itself_and_an_empty_one_holds_no_text(tmp_path):
     for name, content in (("a.txt", b"caf\xe9"), ("b.txt", b""), ("c.txt", b"good")):
         write(tmp_path / name, content)
