@@ -143,11 +143,13 @@ def learn_tokenizer(settings):
     with children(1) as executor:
         sample = executor.submit(take_sample, *settings.corpus()).result()
         if not any(text.strip() for text in sample):
-            raise ValueError(f"{settings.dataset} holds no text. Name another corpus, or try --dataset tales")
+            but = (" but records that are bad by themselves; without --skip-bad-records the first is named"
+                   if settings.skip_bad_records else "")
+            raise ValueError(f"{settings.dataset} holds no text{but}. Name another corpus, or try --dataset tales")
         size = sum(map(utf8.length, sample)) / 1e6
         say(f"Training a tokenizer of {settings.vocab_size:,} pieces on {size:,.1f} MB …")
         training = executor.submit(train_tokenizer, sample, settings.vocab_size, settings.direction)
-        with tqdm(desc="training the tokenizer", bar_format="{desc}: {elapsed}", leave=False) as progress:
+        with tqdm(desc="training the tokenizer", bar_format="{desc}: {elapsed}", leave=False, disable=None) as progress:
             while not wait([training], timeout=1).done:
                 progress.refresh()
         return Tokenizer(training.result())
@@ -195,13 +197,17 @@ def make_shards(settings, corpus, manifest, tokenizer):
         progress.update(more_bytes)
 
     with (workers(settings.num_workers, data_dir / manifest["tokenizer"]) as executor,
-          tqdm(unit="B", unit_scale=True, desc="tokenizing", initial=earlier, dynamic_ncols=True) as progress):
+          tqdm(unit="B", unit_scale=True, desc="tokenizing", initial=earlier, dynamic_ncols=True,
+               disable=None) as progress):
         for chunk in chunks(executor, corpus.documents(start), settings.num_chunks - done, settings.chunk_documents,
                             settings.val_fraction, 2 * settings.num_workers, advance):
             add_chunk(data_dir, manifest, tokenizer, chunk.held(), next=list(chunk.position), noted=chunk.noted)
             write_manifest(data_dir, manifest)
             fault = fault or chunk.fault
-            progress.set_postfix_str(f"chunk {len(manifest['chunks'])} of at most {settings.num_chunks}")
+            there = f"chunk {len(manifest['chunks']):,} of at most {settings.num_chunks:,}"
+            progress.set_postfix_str(there)
+            if progress.disable:
+                say(f"{there} is written")
     manifest["complete"] = len(manifest["chunks"]) < settings.num_chunks  # the corpus ended first: no more to be had
     write_manifest(data_dir, manifest)
     if fault:

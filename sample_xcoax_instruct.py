@@ -143,7 +143,7 @@ def write_file(opened, settings):
     if found.records and found.errors == found.records:
         raise ValueError(f"none of the {found.records:,} records of {settings.input} could be worked on; the first: "
                          f"{found.fault}. All have an `error` in {settings.output}, and are done again with another "
-                         "--response-field.")
+                         "--response-field, or other settings.")
     blank = blank_lines(settings.input)
     fields = ", ".join(f"{name} of {count:,}" for name, count in work.fields.items())
     note((f"Response: {fields}. " if fields else "") + f"{settings.output}: {found.records:,} records"

@@ -60,7 +60,8 @@ def go_on(output_path, stream, settings, tell):
     from there; tell(message) is told. stream yields the records of the input. Raises ValueError naming what differs.
     """
     path = _beside(output_path, "settings.json")
-    if next(_all_lines(output_path), None) is not None:
+    begun = output_path.exists() and output_path.stat().st_size  # be it with less than a line
+    if begun or next(_all_lines(output_path), None) is not None:
         changed = _changes(output_path, path, settings)
         if not changed:
             return

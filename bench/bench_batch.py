@@ -26,6 +26,7 @@ from backchat.pairs_file import WINDOW
 from backchat.writing import TOKENS, Instructions, prompt_of, response_of
 from checkpoint import open_model
 from program.settings import launch, parse
+from program.streams import say
 from sampling.controls import Controls
 
 
@@ -74,9 +75,9 @@ def main():
     numbered = [(number, record) for number, (_, record) in
                 enumerate(itertools.islice(records.read_file(settings.input), settings.records))]
     some = numbered[:: max(1, len(numbered) // settings.singly)]
-    print(f"{opened}, {torch.get_num_threads()} threads")
-    print(f"{'':>6} {'':>8} {'':>8} {'written':>10} {'':>6} {'and scored':>12}")
-    print(f"{'rows':>6} {'records':>8} {'tokens':>8} {'records/s':>10} {'gain':>6} {'records/s':>12} {'gain':>6}")
+    say(f"{opened}, {torch.get_num_threads()} threads")
+    say(f"{'':>6} {'':>8} {'':>8} {'written':>10} {'':>6} {'and scored':>12}")
+    say(f"{'rows':>6} {'records':>8} {'tokens':>8} {'records/s':>10} {'gain':>6} {'records/s':>12} {'gain':>6}")
     single = None
     for rows, chosen in ((1, some), (settings.batch_size, numbered)):
         work = Instructions(opened.model, opened.tokenizer, controls, None, rows, opened.autocast)
@@ -84,8 +85,8 @@ def main():
         writing, scoring, tokens = measure(work, chosen)
         rates = len(chosen) / writing, len(chosen) / (writing + scoring)
         single = single or rates
-        print(f"{rows:>6} {len(chosen):>8} {tokens:>8} {rates[0]:>10.2f} {rates[0] / single[0]:>6.1f} "
-              f"{rates[1]:>12.2f} {rates[1] / single[1]:>6.1f}")
+        say(f"{rows:>6} {len(chosen):>8} {tokens:>8} {rates[0]:>10.2f} {rates[0] / single[0]:>6.1f} "
+            f"{rates[1]:>12.2f} {rates[1] / single[1]:>6.1f}")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ sys.path.insert(0, str(ROOT))
 
 from program.processes import children
 from program.settings import launch, parse
+from program.streams import say
 
 SECONDS = 60           # that opening one damaged or strange file may take
 STAGE_SECONDS = 300    # that one run of a script may take: all are tiny here
@@ -71,9 +72,9 @@ class Attack:
     def report(self):
         self.bar.close()
         counted = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(self.outcomes.items()))
-        print(f"{self.name:<12} {sum(self.outcomes.values()):>10,}   {counted}", flush=True)
+        say(f"{self.name:<12} {sum(self.outcomes.values()):>10,}   {counted}")
         for what in self.faults[:50]:
-            print(f"    {what}", flush=True)
+            say(f"    {what}")
 
 
 # ---- strings, in this process
@@ -439,7 +440,7 @@ def main():
     unknown = [name for name in settings.attacks if name not in ATTACKS]
     if unknown:
         raise ValueError(f"there is no attack {unknown[0]!r}; there are {', '.join(ATTACKS)}")
-    print(f"{'attack':<12} {'cases':>10}   outcomes", flush=True)
+    say(f"{'attack':<12} {'cases':>10}   outcomes")
     done = []
     for name in settings.attacks or ATTACKS:
         with tempfile.TemporaryDirectory() as folder:

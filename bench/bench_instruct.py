@@ -34,6 +34,7 @@ from corpus.tales.kinds import kind_of
 from evaluation.retrieval import mrr, ranks, recall_at
 from program import commands
 from program.settings import launch, parse
+from program.streams import say
 from sampling.controls import Controls
 from shards import read_manifest, read_split
 
@@ -120,15 +121,15 @@ def same_kind(text, true):
 
 def print_retrieval(opened, pairs, settings):
     chance = mrr(range(1, settings.candidates + 1))
-    print(f"\nthe true instruction among {settings.candidates} (chance: {chance:.3f})\n"
-          f"{'':<30}{'MRR':>7}{'first':>9}{'in five':>9}")
+    say(f"\nthe true instruction among {settings.candidates} (chance: {chance:.3f})\n"
+        f"{'':<30}{'MRR':>7}{'first':>9}{'in five':>9}")
     for shuffled, title in ((False, ""), (True, ", shuffled")):
         with opened.autocast(), tqdm(total=len(pairs), unit=" pairs", leave=False, disable=None) as bar:
             places = ranks(opened.model, opened.tokenizer, pairs, settings.candidates, settings.seed, shuffled,
                            advance=bar.update)
         for name, found in places.items():
-            print(f"{NAMES[name] + title:<30}{mrr(found):>7.3f}"
-                  f"{recall_at(found, 1):>9.1%}{recall_at(found, 5):>9.1%}")
+            say(f"{NAMES[name] + title:<30}{mrr(found):>7.3f}"
+                f"{recall_at(found, 1):>9.1%}{recall_at(found, 5):>9.1%}")
 
 
 def print_selection(opened, pairs, settings, measures):
@@ -137,12 +138,12 @@ def print_selection(opened, pairs, settings, measures):
              for (order, n), texts in chosen(opened, [r for r, _ in pairs], settings, temperature).items()}
     columns = [(temperature, n) for temperature in TEMPERATURES for n in SAMPLES]
     for title, measure in measures.items():
-        print(f"\n{title + ' of the one taken, of several':<60}\n"
-              f"{'':<30}" + "".join(f"{f'{n} at {temperature}':>12}" for temperature, n in columns))
+        say(f"\n{title + ' of the one taken, of several':<60}\n"
+            f"{'':<30}" + "".join(f"{f'{n} at {temperature}':>12}" for temperature, n in columns))
         for order, name in {"first": "the first", **NAMES}.items():
             means = (np.mean([measure(text, true) for text, (_, true) in zip(found[order, *column], pairs)])
                      for column in columns)
-            print(f"{name:<30}" + "".join(f"{mean:>12.1f}" for mean in means))
+            say(f"{name:<30}" + "".join(f"{mean:>12.1f}" for mean in means))
 
 
 def main():
@@ -152,7 +153,7 @@ def main():
         measures["right kind of question, %,"] = same_kind
     opened = open_model(settings.model_path, "instruct", settings.device, settings.dtype)
     pairs = list(held_out(settings, opened.tokenizer))
-    print(f"{opened}; {len(pairs)} pairs of {settings.data_dir}")
+    say(f"{opened}; {len(pairs)} pairs of {settings.data_dir}")
     print_retrieval(opened, pairs, settings)
     print_selection(opened, pairs, settings, measures)
 

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 from characters import utf8
 from corpus.documents import open_corpus
 from program.settings import launch, parse
+from program.streams import say
 from reverse import reverse, segments, units
 from tokenizer import Tokenizer, train_tokenizer
 
@@ -91,17 +92,17 @@ def main():
         sample = (text for texts, _ in corpus.values() for text in texts)
         tokenizer = Tokenizer(train_tokenizer(sample, settings.vocab_size))
     took = min(import_seconds("reverse") for _ in range(settings.rounds))
-    print(f"import reverse {1000 * took:.0f} ms; {tokenizer.vocab_size:,} pieces; rates in MB/s\n")
+    say(f"import reverse {1000 * took:.0f} ms; {tokenizer.vocab_size:,} pieces; rates in MB/s\n")
     columns = ("segments", "reverse", "units", "encode cold", "encode warm", "bytes/token", "MB")
     width = max(len(path.name) for path in settings.paths)
-    print(" " * width, *(f"{name:>11}" for name in columns))
+    say(" ".join([" " * width, *(f"{name:>11}" for name in columns)]))
     for path, (texts, size) in corpus.items():
         rates = [size / seconds(function, texts, settings.rounds) for function in (segments, reverse, units)]
         rates.append(size / seconds(tokenizer.encode_text, texts, settings.rounds, prepare=tokenizer._cache.clear))
         rates.append(size / seconds(tokenizer.encode_text, texts, settings.rounds))
         tokens = sum(len(tokenizer.encode_text(text)) for text in texts)
-        print(f"{path.name:<{width}}", *(f"{rate:>11.1f}" for rate in rates),
-              f"{1e6 * size / tokens:>11.2f} {size:>11.1f}")
+        say(" ".join([f"{path.name:<{width}}", *(f"{rate:>11.1f}" for rate in rates),
+                      f"{1e6 * size / tokens:>11.2f}", f"{size:>11.1f}"]))
 
 
 if __name__ == "__main__":

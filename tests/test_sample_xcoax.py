@@ -78,6 +78,21 @@ def test_the_given_words_stand_unchanged_at_their_side_of_the_text(direction, te
     assert parts[-1 if direction == "reverse" else 0] == (text, True)
 
 
+def test_what_writes_has_its_weights_in_the_numbers_that_it_computes_in(checkpoints, monkeypatch):
+    """Else a CPU would convert all of them for every token."""
+    writers = []
+
+    def write_samples(model, *arguments, **options):
+        writers.append(model)
+        raise ValueError("enough")
+
+    monkeypatch.setattr(sample_xcoax, "write_samples", write_samples)
+    assert "enough" in complaint(sample_xcoax, "--model-path", checkpoints["reverse"], "--prompt", "x", "--device",
+                                 "cpu", "--dtype", "bfloat16")
+    assert {module.weight.dtype for module in writers[0].modules() if isinstance(module, torch.nn.Linear)} == {
+        torch.bfloat16}
+
+
 # Pipes
 
 def test_every_line_of_a_pipe_is_text_and_gets_one_that_ends_with_it(piped):

@@ -72,6 +72,26 @@ def test_a_run_of_errors_alone_ends_with_status_1_and_says_so_and_the_corrected_
                                            changed_model(model_path, tmp_path))
 
 
+@pytest.mark.parametrize("way", ["one response", "a file"])
+def test_what_writes_has_its_weights_in_the_numbers_that_it_computes_in(model_path, tmp_path, monkeypatch, way):
+    """Else a CPU would convert all of them for every token."""
+    writers = []
+
+    def draws(model, *arguments, **options):
+        writers.append(model)
+        raise ValueError("enough")
+
+    write_lines(tmp_path / "in.jsonl", [{"output": "Yes."}])
+    monkeypatch.setattr(sample_xcoax_instruct, "draw_samples", draws)
+    monkeypatch.setattr("backchat.writing.generate_batch", draws)
+    given = ("--response", "Yes.") if way == "one response" else (
+        "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl")
+    assert "enough" in complaint(sample_xcoax_instruct, "--model-path", model_path, "--device", "cpu", "--dtype",
+                                 "bfloat16", *given)
+    assert {module.weight.dtype for module in writers[0].modules() if isinstance(module, torch.nn.Linear)} == {
+        torch.bfloat16}
+
+
 def changed_model(model_path, folder):
     """A copy of a checkpoint with other counters, as further training leaves it."""
     content = checkpoint.load(model_path)

@@ -114,12 +114,14 @@ def test_overwrite_begins_anew(model, unbroken, tmp_path):
     assert convert(model, source, target, other).kept == 30
 
 
-def test_overwrite_throws_away_only_what_a_run_has_written(model, source, tmp_path):
+@pytest.mark.parametrize("content", ["a year of work\n", "a year of work"])
+def test_only_what_a_run_has_written_is_written_on_or_thrown_away(model, source, tmp_path, content):
     target = tmp_path / "mine.jsonl"
-    target.write_text("a year of work\n")
-    with pytest.raises(ValueError, match=r"mine\.jsonl is there already and was not made by this program"):
-        convert(model, source, target, overwrite=True)
-    assert target.read_text() == "a year of work\n"
+    target.write_text(content)
+    for overwrite, said in ((False, "is missing or damaged"), (True, "was not made by this program")):
+        with pytest.raises(ValueError, match=rf"mine\.jsonl is there already.*{said}.*or delete it yourself"):
+            convert(model, source, target, overwrite=overwrite)
+    assert target.read_text() == content and beside(target) == {""}
 
 
 def test_where_there_are_only_errors_anything_may_change(model, source, tmp_path):

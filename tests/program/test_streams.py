@@ -1,5 +1,6 @@
 """What a message is when it reaches a person: all of it, and nothing that does harm."""
 
+import ast
 import io
 import json
 import os
@@ -146,3 +147,16 @@ def test_no_command_of_a_stranger_arrives_at_a_terminal(folder, script, argument
         assert terminal.status() in (1, 2)
     finally:
         terminal.close()
+
+
+def test_no_bar_of_any_program_reaches_a_pipe():
+    """It would be one line of thousands of characters there."""
+    rooms = [room for room in ROOT.iterdir() if room.is_dir() and room.name not in ("tests", "out", "data")]
+    bars = 0
+    for path in [*ROOT.glob("*.py"), *(path for room in rooms if room.name[0] != "." for path in room.rglob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "tqdm":
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert given.get("disable") in ("None", "not progress"), f"{path}, line {node.lineno}"
+                bars += 1
+    assert bars > 5

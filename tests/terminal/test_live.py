@@ -120,3 +120,8 @@ def test_a_text_is_not_asked_for_more_often_than_it_can_be_seen():
         for _ in range(1000):
             growing.draw(lambda: asked.append(1) or [("word", False)], STATUS)
     assert 1 <= len(asked) < 100
+
+
+def test_no_command_in_a_growing_text_reaches_the_terminal():
+    sent = drawn(backward("red \x1b]0;owned\x07\x1b[31m text"))
+    assert "␛[31m text" in sent and "\x1b]0;owned" not in sent and "\x1b[31m" not in sent

@@ -76,9 +76,10 @@ def test_sentences_for_the_trainer_lose_no_unit_and_stay_below_its_limit(length)
 @both_directions
 def test_what_the_trainer_must_not_see_parts_words_and_drops_none(mark, direction):
     text = f"zug{mark}zwang kept{mark} {mark}whole"
-    found = [unit.strip() for sentence in learning._sentences([text], direction)
-             for unit in sentence.split(learning._DELIMITER)]
+    sentences = list(learning._sentences([text], direction))
+    found = [unit.strip() for sentence in sentences for unit in sentence.split(learning._DELIMITER)]
     assert sorted(filter(None, found)) == ["kept", "whole", "zug", "zwang"]
+    assert not any("zug" in sentence and "zwang" in sentence for sentence in sentences)
 
 
 TOO_SMALL = [[LANGUAGES["english"]], [LANGUAGES["chinese"]], ["中文"], CORPUS]
