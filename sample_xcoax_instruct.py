@@ -18,8 +18,8 @@ A response in another field than output, response or completion is repeated as `
 `new_` before it. A response too long for the model gets an error here; one that is typed loses its end. Records are
 written 512 at a time, drawn with the seed 1 unless --seed says another. Stopped at any moment, the same command goes on
 after the last whole record. With another model or other settings it is refused, unless there are errors only; with
-another --response-field records with an error are done again and the others kept. --overwrite begins anew. --score
-writes the scores of the pairs given instead.
+another --response-field or --tokens records with an error are done again and the others kept. --overwrite begins anew.
+--score writes the scores of the pairs given instead.
 
 Reads out/xcoax_instruct/best_checkpoint.pt, which finetune_xcoax.py writes.
 """

@@ -5,8 +5,8 @@ What earlier runs have left of a file of pairs, and whether this run may go on w
     pairs.jsonl.settings.json    the model and the settings that they were written with
     pairs.jsonl.earlier          while records with an error are done again: the lines from before, good ones among them
 
-Lines of different models or settings are never mixed in silence. Another --response-field decides which records get
-anything, not what they get: with it, records with an error are done again and the others kept.
+Lines of different models or settings are never mixed in silence. Another --response-field or --tokens decides which
+records get anything: with it, records with an error are done again and the others kept, and that is said.
 """
 
 import itertools
@@ -15,7 +15,7 @@ import json
 from backchat.pair_lines import is_error
 from program.files import atomic_write
 
-KEEPS_WHAT_IS_GOOD = {"response_field"}  # settings that may change where there are good lines
+DECIDE_WHAT_FITS = {"response_field", "tokens"}  # settings that may change where there are good lines
 BEGIN_ANEW = "Name another --output, or begin anew with --overwrite."
 NOT_OURS = "Name another --output, or delete it yourself."
 
@@ -66,7 +66,7 @@ def go_on(output_path, stream, settings, tell):
         if not changed:
             return
         what = "; ".join(f"{name} was {was}, is {now}" for name, (was, now) in changed.items())
-        if not changed.keys() <= KEEPS_WHAT_IS_GOOD and not _only_errors(output_path, stream):
+        if not changed.keys() <= DECIDE_WHAT_FITS and not _only_errors(output_path, stream):
             raise ValueError(f"{output_path} is there already and was made with other settings: {what}. {BEGIN_ANEW}")
         tell(f"{output_path}: {what}. Records with an error are done again, the others kept.")
         _put_aside(output_path)

@@ -45,6 +45,18 @@ def test_with_another_field_what_is_good_is_kept_and_errors_are_done_again(model
         assert (line == earlier) == (number % 3 > 0) and b'"new_instruction": ' in line
 
 
+def test_what_had_no_room_is_done_again_with_fewer_tokens(model, tmp_path):
+    source, target, told = tmp_path / "in.jsonl", tmp_path / "out.jsonl", []
+    long = next(PAIRS[0][0] * n for n in range(40) if len(TOKENIZER.encode_text(PAIRS[0][0] * n)) > 65)
+    write_lines(source, [{"output": PAIRS[0][0]}, {"output": long}])
+    assert convert(model, source, target, Controls(tokens=40, seed=1))[:3] == (2, 1, 0)
+    first, failed = read_lines(target)
+    assert convert(model, source, target, Controls(tokens=5, seed=1), tell=told.append)[:3] == (2, 0, 1)
+    assert read_lines(target)[0] == first and "error" in failed and "instruction" in read_lines(target)[1]
+    [message] = told
+    assert "tokens was 40, is 5. Records with an error are done again, the others kept." in message
+
+
 def test_a_run_that_does_errors_again_ends_with_the_same_bytes_wherever_it_was_stopped(model, source, tmp_path):
     target, whole = tmp_path / "out.jsonl", tmp_path / "whole.jsonl"
     for path in (target, whole):
