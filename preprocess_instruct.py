@@ -39,6 +39,7 @@ CHUNK_RECORDS = 10_000
 TALES_RECORDS = 40_000
 BLOCK_SIZE = 1024
 SAID = {"bad": "dropped: bad by themselves", "kept": "kept as examples"}  # of counts that do not say it themselves
+MOST_VAL_FRACTION = 0.5  # that is recommended for few records
 SHORTEST_RESPONSE = 16  # tokens; less of a longer response says too little about its instruction
 
 
@@ -73,8 +74,10 @@ class PreprocessSettings:
 
     def __post_init__(self):
         check_vocab_size(self.vocab_size)
-        if self.num_records is not None and self.num_records < 1 or not 0 < self.val_fraction < 1:
-            raise ValueError("--num-records must be at least 1 and --val-fraction between 0 and 1")
+        if self.num_records is not None and self.num_records < 1:
+            raise ValueError("--num-records must be at least 1")
+        if not 0 < self.val_fraction < 1:
+            raise ValueError(f"--val-fraction is {self.val_fraction:g}; it must be between 0 and 1")
         if self.block_size is not None and self.block_size < 32:
             raise ValueError(f"--block-size {self.block_size} has no room for an example; it must be at least 32")
 
@@ -219,9 +222,11 @@ def report(settings, manifest):
         held = totals(manifest, split)
         say(f"{split:>6}: {held['documents']:>10,} examples {held['tokens']:>12,} tokens, {held['targets']:>11,} of "
               f"them in instructions of {held['bytes']:>11,} bytes")
-    if not totals(manifest, "val")["documents"]:
-        say("No record fell to validation, and fine-tuning needs some. Run the same command again, with\n"
-            f"    --overwrite --val-fraction {min(0.5, 10 * settings.val_fraction):g}")
+    if not all(totals(manifest, split)["documents"] for split in SPLITS):
+        larger = min(MOST_VAL_FRACTION, 10 * settings.val_fraction)
+        say("All records fell to one split, and fine-tuning needs some to train on and some to validate with: "
+            + ("more records are needed." if settings.val_fraction >= MOST_VAL_FRACTION else
+               f"run the same command again, with\n    --overwrite --val-fraction {larger:g}"))
         return
     config, data_dir, model = [], "data/instruct", "out/xcoax/best_checkpoint.pt"
     if settings.dataset == "tales":
@@ -234,6 +239,8 @@ def report(settings, manifest):
         flags |= {"model_path": suits, "out_dir": f"{suits.parent}_{settings.data_dir.name}"}
     if not suits.exists():
         say(f"There is no base model {suits} yet: train one with this tokenizer first.")
+    elif load_tokenizer(suits)[0].sha256.hex() != manifest["tokenizer_sha256"]:
+        say(f"{suits} has another tokenizer: train a base model with this one first, or name that file as --tokenizer.")
     tokens = totals(manifest, "train")["tokens"]
     say(f"Next:\n    {commands.tune_on(tokens, manifest['block_size'], *config, **flags)}")
 

@@ -38,6 +38,7 @@ from tokenizer import Tokenizer, check_vocab_size, train_tokenizer
 SAMPLE_BYTES = 40_000_000  # of text that the tokenizer is trained on
 VARIED_CHARACTERS = 12_000_000
 MOST_VAL_FRACTION = 0.5   # that is recommended to a small corpus
+FEW_DOCUMENTS = 10        # no share of so few gives both splits some
 NOTED = {"cut": "documents of over a million characters were cut",
          "empty": "rows were passed over: null, empty, or white space",
          "bad": "rows were passed over: bad by themselves (--skip-bad-records)"}
@@ -82,9 +83,10 @@ class PreprocessSettings:
     def __post_init__(self):
         check_vocab_size(self.vocab_size)
         numbers = [number for number in (self.num_chunks, self.chunk_documents, self.num_workers) if number is not None]
-        if min(numbers) < 1 or not 0 < self.val_fraction < 1:
-            raise ValueError("--num-chunks, --chunk-documents and --num-workers must be at least 1, and --val-fraction "
-                             "between 0 and 1")
+        if min(numbers) < 1:
+            raise ValueError("--num-chunks, --chunk-documents and --num-workers must be at least 1")
+        if not 0 < self.val_fraction < 1:
+            raise ValueError(f"--val-fraction is {self.val_fraction:g}; it must be between 0 and 1")
 
     def derive(self):
         if self.num_chunks is None:
@@ -257,10 +259,13 @@ def report(settings, manifest):
             say(f"{noted[name]:>14,} {meaning}")
     longest = {split: max((chunk[split]["tokens"] for chunk in manifest["chunks"]), default=0) for split in SPLITS}
     needed = commands.smallest_window()
-    if longest["val"] < needed and manifest["source"].get("documents") in ("auto", "files"):
-        say("A text file without <|endoftext|> lines is one document. Where one holds many texts, say what divides "
-            "them:\n    --overwrite --documents paragraphs      (blank lines do; or lines)")
-    if longest["train"] < needed:
+    documents = sum(totals(manifest, split)["documents"] for split in SPLITS)
+    if min(longest.values()) < needed and documents < FEW_DOCUMENTS and manifest["source"].get("documents"):
+        say(f"{documents} document{'s are' * (documents != 1) or ' is'} too few to train on some and validate with "
+            "others. A text file without <|endoftext|> lines is one document: put such lines between its chapters, or "
+            "say what else divides it, lines or paragraphs (blank lines):\n"
+            "    --overwrite --val-fraction 0.1 --documents paragraphs")
+    elif longest["train"] < needed:
         say(f"Training needs a chunk of {needed} tokens at least, the longest has {longest['train']}: more text is "
             "needed.")
     elif longest["val"] < needed and settings.val_fraction < MOST_VAL_FRACTION:

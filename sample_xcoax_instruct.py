@@ -33,7 +33,7 @@ from typing import ClassVar
 import tyro
 
 from backchat.candidates import weigh
-from backchat.pairs_file import write_pairs
+from backchat.pairs_file import WINDOW, write_pairs
 from backchat.records import blank_lines
 from backchat.template import AROUND, STOP_IDS, encode_response, instruction_room, writing_room
 from backchat.writing import TOKENS, Instructions, Scores
@@ -138,7 +138,9 @@ def write_file(opened, settings):
         found = write_pairs(work, settings.input, settings.output, made_with, settings.overwrite, sys.stderr.isatty(),
                             tell=note)
     except KeyboardInterrupt:
-        note(f"Stopped. The same command goes on after the last whole record of {settings.output}.")
+        written = Path(settings.output).exists() and Path(settings.output).stat().st_size
+        note(f"Stopped. The same command goes on after the last whole record of {settings.output}." if written else
+             f"Stopped before any record was written to {settings.output}: that happens {WINDOW} at a time.")
         raise
     if found.records and found.errors == found.records:
         raise ValueError(f"none of the {found.records:,} records of {settings.input} could be worked on; the first: "

@@ -17,6 +17,7 @@ import torch
 from model import GPT, GPTConfig
 from program import commands
 from program.settings import launch, parse, show
+from program.streams import say
 from reverse import segments
 from sampling import generate
 from shards import Windows, read_manifest, read_split, totals
@@ -25,6 +26,7 @@ from training.loop import train
 from training.settings import LoopSettings
 
 SAMPLE_TOKENS, ENDING_SEGMENTS = 120, 24
+TOO_MANY_PASSES = 100  # over the corpus; beyond some 16, each teaches little (arXiv:2305.16264)
 
 
 @dataclass
@@ -96,9 +98,13 @@ def main():
 
     val = totals(manifest, "val")
     update_tokens = settings.batch_size * settings.block_size * settings.gradient_accumulation_steps
-    show(settings, parameters=model.num_params(), tokens_per_update=update_tokens,
-         tokens_in_corpus=totals(manifest, "train")["tokens"],
-         passes_over_corpus=round(update_tokens * settings.max_iters / (len(train_windows) * settings.block_size), 2))
+    tokens = totals(manifest, "train")["tokens"]
+    passes = update_tokens * settings.max_iters / (len(train_windows) * settings.block_size)
+    show(settings, parameters=model.num_params(), tokens_per_update=update_tokens, tokens_in_corpus=tokens,
+         passes_over_corpus=round(passes, 2))
+    if passes > TOO_MANY_PASSES:
+        say(f"This run reads the {tokens:,} tokens of its corpus {passes:,.0f} times, and will know them by heart long "
+            "before its end. Take more text, a smaller model such as config/small.toml, or a smaller --max-iters.")
     train(settings, model, tokenizer, batches,
           [tensors(pair) for pair in val_windows.fixed_batches(settings.eval_tokens, settings.batch_size)],
           fixed_sample(model, tokenizer, val_windows), tokens_per_byte=val["tokens"] / val["bytes"])

@@ -22,6 +22,7 @@ from program.files import atomic_write
 from tokenizer import DIRECTIONS
 
 FORMAT = "backward-gpt-1"
+BEST = "best_checkpoint.pt"  # of a run's folder
 FIELDS = {"format": str, "kind": str, "config": dict, "direction": str, "tokenizer": bytes, "settings": dict,
           "counters": dict, "model": dict}
 OPTIONAL = {"optimizer": dict, "sha256": str}  # the one in last_checkpoint.pt only, the other not in older files
@@ -77,7 +78,7 @@ class _FirstError:
 
 def _others(kind):
     """Paths of the checkpoints in out/ that would do instead."""
-    for path in sorted(Path("out").glob("*/best_checkpoint.pt")):
+    for path in sorted(Path("out").glob(f"*/{BEST}")):
         with contextlib.suppress(ValueError, OSError, MemoryError):  # damaged, or of the other kind: it would not do
             if path.is_file():
                 _read(path, kind, tensors=False)
@@ -92,6 +93,8 @@ def load(path, kind=None, flag="--model-path", tensors=True):
     each with what to run next, and what archive.read raises.
     """
     path = Path(path)
+    if (path / BEST).is_file():
+        raise FileNotFoundError(f"{path} is a folder. Name the checkpoint in it: {flag} {path / BEST}")
     if not path.is_file():
         found = list(_others(kind))
         make = commands.train_to(path, kind or "base")

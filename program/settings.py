@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import os
 import re
+import shlex
 import sys
 import tomllib
 import typing
@@ -62,11 +63,21 @@ def _find(word, flags):
         for name in (word, f"{word}.toml"):
             if name.endswith(".toml") and os.path.isfile(folder / name):
                 return folder / name
-    files = _files(flags)
+    files, flag = _files(flags), _flag_for(word, flags)
+    if flag:
+        raise ValueError(f"{word} is no settings file. It is given as a flag:\n    --{flag} {shlex.quote(word)}")
     near = difflib.get_close_matches(Path(word).stem, files, n=1)
     raise ValueError(f'"{word}" names no settings file.' + (f" Did you mean {_shown(files[near[0]])}?" if near else "")
                      + (f"\nThere are: {', '.join(map(str, map(_shown, files.values())))}." if files else "")
                      + "\nSettings can also be given as flags; --help lists them.")
+
+
+def _flag_for(word, flags):
+    """The flag that takes such a file, if the script has one."""
+    if not os.path.exists(word):
+        return None
+    return next((flag.replace("_", "-") for flag in ("model_path" if word.endswith(".pt") else "dataset", "input")
+                 if flag in flags), None)
 
 
 def _files(flags):
@@ -102,7 +113,8 @@ def _read(path, flags):
         if name not in flags:
             near = difflib.get_close_matches(name, flags, n=1, cutoff=0.7)
             raise ValueError(f"{where}: {os.path.basename(sys.argv[0])} has no setting {key}"
-                             + (f"; did you mean {near[0]}?" if near else "; --help lists those it has"))
+                             + (f"; did you mean {near[0]}?" if near else "; --help lists those it has")
+                             + (". The file's first lines say which script it is for" if path.parent == CONFIG else ""))
         try:
             off = value == OFF and flags[name].optional and flags[name].takes in NUMBERS
             values[name] = None if off else _fitting(value, flags[name].takes)

@@ -217,6 +217,24 @@ def test_the_next_command_names_the_model_that_has_the_tokenizer(data, capsys, o
     assert f"Next:\n    python finetune_xcoax.py{expected} --batch-size 16 " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("val_fraction, said", [
+    (0.02, "run the same command again, with\n    --overwrite --val-fraction 0.2\n"),
+    (0.1, "--overwrite --val-fraction 0.5\n"), (0.5, "more records are needed.\n")])
+def test_where_all_records_fall_to_one_split_it_is_said_what_helps(base, tmp_path, capsys, val_fraction, said):
+    preprocess(write_lines(tmp_path / "one.jsonl", RECORDS[:1]), base, tmp_path / "data", "--val-fraction",
+               str(val_fraction))
+    printed = capsys.readouterr().out
+    assert printed.endswith(said) and "All records fell to one split" in printed
+
+
+def test_a_base_model_with_another_tokenizer_is_remarked_on(base, data, capsys):
+    settings = preprocess_instruct.PreprocessSettings(tokenizer=base, dataset="a.jsonl")
+    preprocess_instruct.report(settings, {**read_manifest(data), "tokenizer_sha256": "0" * 64})
+    assert f"{base} has another tokenizer: train a base model with this one first" in capsys.readouterr().out
+    preprocess_instruct.report(settings, read_manifest(data))
+    assert "tokenizer" not in capsys.readouterr().out.partition("Next:")[0]
+
+
 def test_records_that_are_bad_by_themselves_are_passed_over_if_that_is_wished_and_counted(base, tmp_path, capsys):
     bad = [{"question": "Why?"}, {"instruction": "Hi", "output": 7}]
     path = write_lines(tmp_path / "some.jsonl", [*RECORDS[:40], *bad])

@@ -393,16 +393,23 @@ def test_the_next_command_for_the_tales_reads_the_folder_that_was_written(here, 
 
 
 @pytest.mark.parametrize("text, val_fraction, said", [
-    ("a few words", 0.1, "Training needs a chunk of 257 tokens at least, the longest has "),
-    ("many words " * 300, 0.1, "the most are 0. Run the same command again, with\n    --overwrite --val-fraction 0.5"),
+    ("a word ", 0.1, "Training needs a chunk of 257 tokens at least, the longest has "),
+    ("many words " * 30, 0.1, "the most are 0. Run the same command again, with\n    --overwrite --val-fraction 0.5"),
     ("many words " * 3000, 0.01, "with\n    --overwrite --val-fraction 0.1\n"),
-    ("many words " * 300, 0.5, "the most are 0: more documents are needed.\n"),
-], ids=["too short", "too little to validate", "too few to validate", "one document"])
+    ("many words " * 30, 0.5, "the most are 0: more documents are needed.\n"),
+], ids=["too short", "too little to validate", "too few to validate", "none to validate"])
 def test_a_corpus_without_a_window_is_told_what_it_lacks(here, tmp_path, text, val_fraction, said):
-    number = next(number for number in range(100) if split_of(f"{text}{number}", 0.5) == "train")
-    (tmp_path / "a.txt").write_text(f"{text}{number}")
+    texts = [text for n in range(100) if split_of(text := text + "a" * (n > 0), 0.5) == "train"][:10]
+    (tmp_path / "a.txt").write_text("\n<|endoftext|>\n".join(texts))
     output = here(f"--val-fraction={val_fraction}", dataset=tmp_path / "a.txt", data_dir=tmp_path / "a", vocab_size=277)
-    assert said in output and "Next:" not in output
+    assert said in output and "Next:" not in output and "--documents paragraphs" not in output
+
+
+def test_of_a_single_text_it_is_said_that_it_must_be_divided(here, tmp_path):
+    (tmp_path / "novel.txt").write_text("It was a dark and stormy night.\n\n" * 200)
+    output = here(dataset=tmp_path / "novel.txt", data_dir=tmp_path / "data", vocab_size=290)
+    assert "1 document is too few to train on some and validate with others." in output
+    assert "--overwrite --val-fraction 0.1 --documents paragraphs" in output and output.count("--overwrite") == 1
 
 
 def test_to_overwrite_keeps_what_is_there_until_there_is_a_new_tokenizer(here, small, tmp_path):
@@ -485,7 +492,7 @@ def test_what_follows_from_other_settings_follows_from_the_last_of_them(tmp_path
 
 @pytest.mark.parametrize("wrong", [{"num_chunks": 0}, {"num_workers": -1}, {"chunk_documents": 0}, {"val_fraction": 1}])
 def test_numbers_that_make_no_sense_are_refused(wrong):
-    with pytest.raises(ValueError, match="at least 1, and --val-fraction between 0 and 1"):
+    with pytest.raises(ValueError, match="must be at least 1|must be between 0 and 1"):
         preprocess.PreprocessSettings(**wrong)
 
 

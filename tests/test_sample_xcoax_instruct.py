@@ -11,6 +11,7 @@ import torch
 import checkpoint
 import sample_xcoax_instruct
 from tests.support.pairs import PAIRS, TOKENIZER, TOKENIZERS, learned_model, read_lines
+from tests.support.runs import call
 from tests.support.terminal import Terminal, complaint, plain, run_on_pipes, start_on_pipes
 from tests.support.tiny import write_lines
 from tokenizer import MARKERS
@@ -90,6 +91,21 @@ def test_what_writes_has_its_weights_in_the_numbers_that_it_computes_in(model_pa
                                  "bfloat16", *given)
     assert {module.weight.dtype for module in writers[0].modules() if isinstance(module, torch.nn.Linear)} == {
         torch.bfloat16}
+
+
+@pytest.mark.parametrize("written, said", [("", "Stopped before any record was written to "),
+                                           ("{}\n", "goes on after the last whole record of ")])
+def test_whoever_stops_a_file_is_told_what_is_written(model_path, tmp_path, monkeypatch, capsys, written, said):
+    def stops(*arguments, **options):
+        (tmp_path / "out.jsonl").write_text(written)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sample_xcoax_instruct, "write_pairs", stops)
+    monkeypatch.setattr(sample_xcoax_instruct, "end_with_pipe", lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        call(sample_xcoax_instruct, "--model-path", model_path, "--input", tmp_path / "in.txt", "--output",
+             tmp_path / "out.jsonl")
+    assert f"{said}{tmp_path / 'out.jsonl'}" in capsys.readouterr().err
 
 
 def changed_model(model_path, folder):

@@ -201,7 +201,7 @@ def test_a_closed_terminal_finishes_the_update_and_saves(unbroken, data, tmp_pat
 def test_a_finished_run_says_so_and_changes_nothing(unbroken, data):
     before = (unbroken / "last_checkpoint.pt").read_bytes()
     status, out, _ = run("train_xcoax.py", *arguments(data, unbroken))
-    assert status == 0 and "Raise --max-iters to go on" in out
+    assert status == 0 and "Raise it to go on" in out
     assert (unbroken / "last_checkpoint.pt").read_bytes() == before
 
 
@@ -210,6 +210,13 @@ def test_the_clock_ends_a_run_that_has_a_time_limit(data, tmp_path):
                                                       "--eval-interval", "1000000"))
     counters = checkpoint.load(tmp_path / "last_checkpoint.pt")["counters"]
     assert status == 0 and 1.2 <= counters["seconds"] < 30 and counters["iter_num"] > 0, err
+
+
+@pytest.mark.parametrize("max_iters, said", [(50, False), (10**6, True)])
+def test_a_run_that_will_know_its_corpus_by_heart_is_told_so(data, tmp_path, capsys, max_iters, said):
+    with patch.object(train_xcoax, "train"):
+        call(train_xcoax, *arguments(data, tmp_path, "--max-iters", str(max_iters)))
+    assert ("will know them by heart long before its end" in capsys.readouterr().out) == said
 
 
 # ---- what goes wrong

@@ -102,7 +102,8 @@ def nothing_is_left(settings, folder):
     """Whether an earlier run has done all there is to do; says so."""
     counters = folder.counters
     if counters["iter_num"] >= settings.max_iters:
-        say(f"This run has had its {settings.max_iters:,} updates. Raise --max-iters to go on, or write with it:\n"
+        say(f"This run has had {counters['iter_num']:,} updates, and --max-iters is {settings.max_iters:,}. Raise it "
+            "to go on, or write with the model:\n"
             f"    {commands.sample(folder.kind, model_path=folder.best)}")
         return True
     if settings.max_minutes and counters.get("seconds", 0) >= 60 * settings.max_minutes:

@@ -316,6 +316,11 @@ def test_a_setting_that_is_no_short_plain_value_is_refused_by_name(path, field, 
     assert str(path) in str(error.value)
 
 
+def test_of_a_run_s_folder_the_checkpoint_in_it_is_named(path):
+    with pytest.raises(FileNotFoundError, match=f"{path.parent} is a folder.*: --model-path {path}"):
+        checkpoint.load(path.parent)
+
+
 def test_a_compressed_checkpoint_is_refused_however_whole_it_is(path):
     with zipfile.ZipFile(path) as archive:
         members = [(name, archive.read(name)) for name in archive.namelist()]

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
@@ -255,6 +256,22 @@ def test_a_first_word_that_names_no_file_is_told_the_nearest_and_all_that_suit(c
 def test_a_first_word_that_is_far_from_every_file_is_told_that_flags_exist(capsys):
     said = complaint(capsys, "and they lived happily ever after. " * 20)
     assert "names no settings file" in said and "flags" in said
+
+
+def test_a_corpus_or_a_model_in_the_place_of_a_settings_file_is_told_its_flag(tmp_path, capsys):
+    @dataclass
+    class Reads:
+        """What a script reads."""
+
+        dataset: str = ""
+        model_path: str = ""
+
+    for name, flag in (("my texts", "dataset"), ("a.pt", "model-path")):
+        (tmp_path / name).write_text("x")
+        with pytest.raises(SystemExit):
+            settings.parse(Reads, "", [str(tmp_path / name)])
+        told = shlex.split(capsys.readouterr().err.splitlines()[1])
+        assert told == [f"--{flag}", str(tmp_path / name)]
 
 
 @pytest.mark.parametrize("word", ["small", "small.toml", "elsewhere/small", "elsewhere/small.toml"])
