@@ -32,14 +32,13 @@ from program.files import locked_folder
 from program.settings import launch, parse, show
 from program.streams import say
 from shards import SPLITS, split_of, totals, write_manifest
-from shards.folder import add_chunk, check, prepare, replacing
+from shards.folder import MOST_VAL_FRACTION, add_chunk, check, check_val_fraction, prepare, replacing
 from tokenizer import Tokenizer, check_vocab_size
 
 CHUNK_RECORDS = 10_000
 TALES_RECORDS = 40_000
 BLOCK_SIZE = 1024
 SAID = {"bad": "dropped: bad by themselves", "kept": "kept as examples"}  # of counts that do not say it themselves
-MOST_VAL_FRACTION = 0.5  # that is recommended for few records
 SHORTEST_RESPONSE = 16  # tokens; less of a longer response says too little about its instruction
 
 
@@ -76,8 +75,7 @@ class PreprocessSettings:
         check_vocab_size(self.vocab_size)
         if self.num_records is not None and self.num_records < 1:
             raise ValueError("--num-records must be at least 1")
-        if not 0 < self.val_fraction < 1:
-            raise ValueError(f"--val-fraction is {self.val_fraction:g}; it must be between 0 and 1")
+        check_val_fraction(self.val_fraction)
         if self.block_size is not None and self.block_size < 32:
             raise ValueError(f"--block-size {self.block_size} has no room for an example; it must be at least 32")
 
@@ -232,14 +230,14 @@ def report(settings, manifest):
     if settings.dataset == "tales":
         config, data_dir, model = ["config/instruct_tales.toml"], "data/instruct_tales", "out/tales/best_checkpoint.pt"
     flags = {"data_dir": settings.data_dir} if settings.data_dir != Path(data_dir) else {}
-    suits = settings.tokenizer
+    suits = settings.tokenizer  # its own, if it is that of a model
     if suits.suffix != ".pt":
         suits = Path("out", suits.resolve().parent.name, "best_checkpoint.pt")  # as preprocess_xcoax.py recommends it
     if suits != Path(model):
         flags |= {"model_path": suits, "out_dir": f"{suits.parent}_{settings.data_dir.name}"}
     if not suits.exists():
         say(f"There is no base model {suits} yet: train one with this tokenizer first.")
-    elif load_tokenizer(suits)[0].sha256.hex() != manifest["tokenizer_sha256"]:
+    elif suits != settings.tokenizer and load_tokenizer(suits)[0].sha256.hex() != manifest["tokenizer_sha256"]:
         say(f"{suits} has another tokenizer: train a base model with this one first, or name that file as --tokenizer.")
     tokens = totals(manifest, "train")["tokens"]
     say(f"Next:\n    {commands.tune_on(tokens, manifest['block_size'], *config, **flags)}")

@@ -30,14 +30,13 @@ from program.settings import launch, parse, show
 from program.streams import say
 from reverse import reading_units
 from shards import SPLITS, totals, write_manifest
-from shards.folder import add_chunk, check, clear, prepare
+from shards.folder import MOST_VAL_FRACTION, add_chunk, check, check_val_fraction, clear, prepare
 from shards.manifest import tokenizer_name
 from shards.tokenizing import chunks, workers
 from tokenizer import Tokenizer, check_vocab_size, train_tokenizer
 
 SAMPLE_BYTES = 40_000_000  # of text that the tokenizer is trained on
 VARIED_CHARACTERS = 12_000_000
-MOST_VAL_FRACTION = 0.5   # that is recommended to a small corpus
 FEW_DOCUMENTS = 10        # no share of so few gives both splits some
 NOTED = {"cut": "documents of over a million characters were cut",
          "empty": "rows were passed over: null, empty, or white space",
@@ -85,8 +84,7 @@ class PreprocessSettings:
         numbers = [number for number in (self.num_chunks, self.chunk_documents, self.num_workers) if number is not None]
         if min(numbers) < 1:
             raise ValueError("--num-chunks, --chunk-documents and --num-workers must be at least 1")
-        if not 0 < self.val_fraction < 1:
-            raise ValueError(f"--val-fraction is {self.val_fraction:g}; it must be between 0 and 1")
+        check_val_fraction(self.val_fraction)
 
     def derive(self):
         if self.num_chunks is None:
@@ -249,36 +247,41 @@ def main():
 
 def report(settings, manifest):
     """Print what each split holds, and the next command, or what is missing for it."""
-    for split in SPLITS:
-        held = totals(manifest, split)
-        say(f"{split:>6}: {held['documents']:>12,} documents {held['tokens']:>16,} tokens {held['bytes']:>16,} bytes"
-              + (f"   {held['bytes'] / held['tokens']:.2f} bytes per token" if held["tokens"] else ""))
+    held = {split: totals(manifest, split) for split in SPLITS}
+    for split, counts in held.items():
+        say(f"{split:>6}: {counts['documents']:>12,} documents {counts['tokens']:>16,} tokens "
+            f"{counts['bytes']:>16,} bytes"
+            + (f"   {counts['bytes'] / counts['tokens']:.2f} bytes per token" if counts["tokens"] else ""))
     noted = sum((Counter(chunk.get("noted")) for chunk in manifest["chunks"]), Counter())
     for name, meaning in NOTED.items():
         if noted[name]:
             say(f"{noted[name]:>14,} {meaning}")
     longest = {split: max((chunk[split]["tokens"] for chunk in manifest["chunks"]), default=0) for split in SPLITS}
-    needed = commands.smallest_window()
-    documents = sum(totals(manifest, split)["documents"] for split in SPLITS)
-    if min(longest.values()) < needed and documents < FEW_DOCUMENTS and manifest["source"].get("documents"):
-        say(f"{documents} document{'s are' * (documents != 1) or ' is'} too few to train on some and validate with "
-            "others. A text file without <|endoftext|> lines is one document: put such lines between its chapters, or "
-            "say what else divides it, lines or paragraphs (blank lines):\n"
-            "    --overwrite --val-fraction 0.1 --documents paragraphs")
-    elif longest["train"] < needed:
-        say(f"Training needs a chunk of {needed} tokens at least, the longest has {longest['train']}: more text is "
-            "needed.")
-    elif longest["val"] < needed and settings.val_fraction < MOST_VAL_FRACTION:
-        share = 4 * needed / sum(totals(manifest, split)["tokens"] for split in SPLITS)
-        larger = min(MOST_VAL_FRACTION, max(share, 10 * settings.val_fraction))
-        say(f"Validation needs {needed} tokens of one chunk at least, the most are {longest['val']}. Run the same "
-            f"command again, with\n    --overwrite --val-fraction {larger:.2g}")
-    elif longest["val"] < needed:
-        say(f"Validation needs {needed} tokens of one chunk at least, the most are {longest['val']}: more documents "
-            "are needed.")
+    if min(longest.values()) < commands.smallest_window():
+        say(what_is_missing(settings, manifest["source"], held, longest))
     else:
-        tokens = totals(manifest, "train")["tokens"]
+        tokens = held["train"]["tokens"]
         say(f"Next:\n    {commands.train_on(settings.data_dir, settings.dataset, tokens, min(longest.values()))}")
+
+
+def what_is_missing(settings, source, held, longest):
+    """What a corpus needs, in whose longest chunks a split has no window: held and longest are counts by split."""
+    needed, documents = commands.smallest_window(), sum(counts["documents"] for counts in held.values())
+    finer = {"auto": "paragraphs", "files": "paragraphs", "paragraphs": "lines"}.get(source.get("documents"))
+    if documents < FEW_DOCUMENTS and finer:
+        return (f"{documents} document{'s are' * (documents != 1) or ' is'} too few to train on some and validate with "
+                "others. A text file without <|endoftext|> lines is one document: put such lines between its chapters, "
+                "or say what else divides it, lines or paragraphs (blank lines):\n"
+                f"    --overwrite --val-fraction 0.1 --documents {finer}")
+    if longest["train"] < needed:
+        return (f"Training needs a chunk of {needed} tokens at least, the longest has {longest['train']}: more text is "
+                "needed.")
+    too_short = f"Validation needs {needed} tokens of one chunk at least, the most are {longest['val']}"
+    if settings.val_fraction >= MOST_VAL_FRACTION:
+        return f"{too_short}: more documents are needed."
+    share = 4 * needed / sum(counts["tokens"] for counts in held.values())
+    larger = min(MOST_VAL_FRACTION, max(share, 10 * settings.val_fraction))
+    return f"{too_short}. Run the same command again, with\n    --overwrite --val-fraction {larger:.2g}"
 
 
 if __name__ == "__main__":

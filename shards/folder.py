@@ -17,8 +17,15 @@ from shards.format import SPLITS, read_shard, write_shard
 from shards.manifest import MANIFEST, kind_of, kind_there, read_manifest, shard_name, totals
 from tokenizer import Tokenizer
 
+MOST_VAL_FRACTION = 0.5  # that is recommended where little fell to validation
 SMALL_BYTES = 2**28  # of ids in a folder: read through each time it is opened, in less than a second
 _MADE = {"base": r"(train|val)_\d{6,}\.bin|tok\d+\.model", "instruct": r"(train|val)_\d{6,}\.bin"}  # by preprocessing
+
+
+def check_val_fraction(val_fraction):
+    """Raise ValueError unless val_fraction leaves something to both splits."""
+    if not 0 < val_fraction < 1:
+        raise ValueError(f"--val-fraction is {val_fraction:g}; it must be between 0 and 1")
 
 
 def split_of(text, val_fraction):

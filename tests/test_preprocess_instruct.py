@@ -227,10 +227,14 @@ def test_where_all_records_fall_to_one_split_it_is_said_what_helps(base, tmp_pat
     assert printed.endswith(said) and "All records fell to one split" in printed
 
 
-def test_a_base_model_with_another_tokenizer_is_remarked_on(base, data, capsys):
-    settings = preprocess_instruct.PreprocessSettings(tokenizer=base, dataset="a.jsonl")
+def test_a_base_model_with_another_tokenizer_is_remarked_on(base, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out/mine").mkdir(parents=True)
+    (tmp_path / "out/mine/best_checkpoint.pt").write_bytes(base.read_bytes())
+    settings = preprocess_instruct.PreprocessSettings(tokenizer=Path("data/mine/tok500.model"), dataset="a.jsonl")
     preprocess_instruct.report(settings, {**read_manifest(data), "tokenizer_sha256": "0" * 64})
-    assert f"{base} has another tokenizer: train a base model with this one first" in capsys.readouterr().out
+    assert "out/mine/best_checkpoint.pt has another tokenizer: train a base model with this one first" in (
+        capsys.readouterr().out)
     preprocess_instruct.report(settings, read_manifest(data))
     assert "tokenizer" not in capsys.readouterr().out.partition("Next:")[0]
 

@@ -410,6 +410,10 @@ def test_of_a_single_text_it_is_said_that_it_must_be_divided(here, tmp_path):
     output = here(dataset=tmp_path / "novel.txt", data_dir=tmp_path / "data", vocab_size=290)
     assert "1 document is too few to train on some and validate with others." in output
     assert "--overwrite --val-fraction 0.1 --documents paragraphs" in output and output.count("--overwrite") == 1
+    (tmp_path / "novel.txt").write_text("It was a dark and stormy night.\n" * 200)
+    output = here("--documents=paragraphs", "--overwrite", dataset=tmp_path / "novel.txt", data_dir=tmp_path / "data",
+                  vocab_size=290)
+    assert "--overwrite --val-fraction 0.1 --documents lines" in output  # not what has just been tried
 
 
 def test_to_overwrite_keeps_what_is_there_until_there_is_a_new_tokenizer(here, small, tmp_path):
