@@ -129,9 +129,14 @@ def main():
     def tensors(batch):
         return tuple(map(torch.from_numpy, batch))
 
-    def batches(counters, rank, ranks):
-        found = train_examples.batches(counters["samples"], update_blocks, counters["first_batch_size"], budget)
-        return [tensors(batch) for batch in found[rank::ranks]]
+    def batches(counters):
+        return [tensors(batch) for batch in train_examples.batches(
+            counters["samples"], update_blocks, counters["first_batch_size"], budget)]
+
+    def whereabouts(counters):
+        count = sum(len(x) for x, _, _ in batches(counters))
+        found = train_examples.whereabouts(counters["samples"], count, counters["first_batch_size"])
+        return f"Its examples begin at {found}."
 
     epochs = settings.max_iters * update_blocks / train_examples.blocks_per_epoch(batch_size)
     show(settings, parameters=model.num_params(), block_size=block_size,
@@ -140,7 +145,8 @@ def main():
          passes_over_examples=round(epochs, 2))
     val_batches = [tensors(batch) for batch in val_examples.fixed_batches(settings.eval_tokens, budget)]
     train(settings, model, tokenizer, batches, val_batches,
-          fixed_sample(model, tokenizer, val_examples), kind="instruct", tokens_per_byte=tokens_per_byte)
+          fixed_sample(model, tokenizer, val_examples), kind="instruct", tokens_per_byte=tokens_per_byte,
+          whereabouts=whereabouts)
 
 
 if __name__ == "__main__":

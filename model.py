@@ -21,6 +21,7 @@ from dataclasses import dataclass, fields
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
 # The most that the rotary tables may hold, 64 MB: a block of 131,072 tokens with heads of 128. No weight depends on
 # block_size, so nothing else would bound what a checkpoint may ask for.
@@ -274,6 +275,7 @@ class GPT(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.norm = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
+        self.activation_checkpointing = False  # in training: less memory for more time
         cos, sin = rotary_tables(config.block_size, config.head_dim, config.rope_theta)
         self.register_buffer("cos", cos, persistent=False)  # follows from the config, so no checkpoint needs it
         self.register_buffer("sin", sin, persistent=False)
@@ -331,7 +333,10 @@ class GPT(nn.Module):
             mask = cache.mask()
         x = self.dropout(self.wte(idx))
         for block in self.blocks:
-            x = block(x, cos, sin, cache, mask)
+            if self.activation_checkpointing and self.training:
+                x = checkpoint(block, x, cos, sin, use_reentrant=False)
+            else:
+                x = block(x, cos, sin, cache, mask)
         if cache is not None:
             cache.end()
         return self.norm(x)
@@ -343,6 +348,12 @@ class GPT(nn.Module):
     def num_params(self):
         """Number of weights; the tied embedding counts once."""
         return sum(p.numel() for p in self.parameters())
+
+    def activation_bytes(self, tokens, size=2):
+        """Bytes of activations that a forward pass over so many tokens keeps for the backward pass, roughly: what each
+        block's matrices and norms read, in numbers of `size` bytes."""
+        c = self.config
+        return size * tokens * c.n_layer * (9 * c.n_embd + 4 * c.hidden_dim)
 
     def flops_per_token(self):
         """Floating point operations per trained token, forward and backward (PaLM, arXiv:2204.02311, appendix B).

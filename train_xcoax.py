@@ -91,10 +91,14 @@ def main():
     def tensors(pair):
         return (*map(torch.from_numpy, pair), None)
 
-    def batches(counters, rank, ranks):
-        size, steps = settings.batch_size, settings.gradient_accumulation_steps
+    def batches(counters):
+        size = settings.batch_size
         return [tensors(train_windows.batch(counters["samples"] + micro_step * size, size))
-                for micro_step in range(rank, steps, ranks)]
+                for micro_step in range(settings.gradient_accumulation_steps)]
+
+    def whereabouts(counters):
+        found = train_windows.whereabouts(counters["samples"], update_tokens // settings.block_size)
+        return f"Its windows begin at {found}."
 
     val = totals(manifest, "val")
     update_tokens = settings.batch_size * settings.block_size * settings.gradient_accumulation_steps
@@ -107,7 +111,8 @@ def main():
             "before its end. Take more text, a smaller model such as config/small.toml, or a smaller --max-iters.")
     train(settings, model, tokenizer, batches,
           [tensors(pair) for pair in val_windows.fixed_batches(settings.eval_tokens, settings.batch_size)],
-          fixed_sample(model, tokenizer, val_windows), tokens_per_byte=val["tokens"] / val["bytes"])
+          fixed_sample(model, tokenizer, val_windows), tokens_per_byte=val["tokens"] / val["bytes"],
+          whereabouts=whereabouts)
 
 
 if __name__ == "__main__":

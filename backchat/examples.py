@@ -15,6 +15,7 @@ import numpy as np
 from backchat.template import AROUND, EMPTY_RESPONSE, borders
 from program import commands
 from shards.order import splitmix
+from shards.windows import in_words
 
 ROUND = 8  # lengths are rounded up to a multiple of this: more examples then count as equally long, and mix
 
@@ -44,7 +45,7 @@ class Examples:
 
     def __init__(self, shards, block_size, response_dropout=0.0, seed=0):
         self.block_size, self.response_dropout, self.seed = block_size, response_dropout, seed
-        self.tokens = [shard.tokens for shard in shards]
+        self.shards, self.tokens = shards, [shard.tokens for shard in shards]
         found = [_borders(shard) for shard in shards]
         self.shard = np.repeat(np.arange(len(shards)), [len(starts) for starts, _, _ in found])
         self.start, self.mark, self.end = (np.concatenate([np.empty(0, np.int64), *part]) for part in zip(*found))
@@ -113,6 +114,12 @@ class Examples:
             found += self._rectangles(order[place:end], budget, without)
             first, blocks = first + end - place, blocks - taken
         return found
+
+    def whereabouts(self, first, count, group):
+        """Where the examples at these positions stand (see batches), in words: the tokens at which they begin."""
+        chosen = [self._reading(epoch, group)[0][place] for epoch, place in (
+            divmod(position, len(self)) for position in range(first, first + count))]
+        return in_words((self.shards[self.shard[i]].path.name, int(self.start[i])) for i in chosen)
 
     def _rectangles(self, chosen, budget, without=None):
         """Examples, longest first, as batches."""

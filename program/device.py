@@ -1,6 +1,7 @@
 """Where the model runs, in which number format, and whether compiled: what training and sampling must decide alike."""
 
 import importlib.util
+import os
 import platform
 import shutil
 import sys
@@ -11,7 +12,8 @@ from program.streams import say
 
 
 def pick_device(name="auto"):
-    """A torch.device: "auto" takes CUDA, else Apple's MPS, else the CPU.
+    """A torch.device: "auto" takes CUDA, else Apple's MPS, else the CPU; under torchrun each process takes a GPU of its
+    own.
 
     Raises ValueError where the device named is not there.
     """
@@ -20,7 +22,25 @@ def pick_device(name="auto"):
     numbered = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if "cuda" in there else []
     if name not in ("auto", *there, *numbered):
         raise ValueError(f"--device {name} is not available here; there are: {', '.join(['auto', *there, *numbered])}")
-    return torch.device(there[0] if name == "auto" else name)
+    name = there[0] if name == "auto" else name
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
+        if name not in numbered:
+            raise ValueError(f"There are more processes than GPUs here: --nproc-per-node {len(numbered)}")
+    return torch.device(name)
+
+
+# Dense bfloat16 operations a second, from the makers' data sheets; the first name that the device's name holds.
+_PEAKS = {"H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "H800": 989e12, "A100": 312e12, "A800": 312e12,
+          "L40S": 362e12, "L4": 121e12, "A10G": 70e12, "RTX 4090": 165e12, "RTX 3090": 71e12}
+
+
+def peak_flops(device):
+    """Operations a second that the device can do in bfloat16; None where it is not known."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in _PEAKS.items() if part in name), None)
 
 
 def pick_dtype(name, device):

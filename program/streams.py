@@ -29,16 +29,25 @@ def visible(text):
 def prepare_streams():
     """Let every string be printed: UTF-8 on a pipe, and escapes for what an old terminal does not know.
 
-    A stream that was closed before the program began leads nowhere. Warnings and tracebacks are made visible.
+    A stream that was closed before the program began leads nowhere. Warnings and tracebacks are made visible. Of
+    several processes that train together, the first alone speaks; what the others complain of bears their number.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
+    if speaker():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
     sys.excepthook = lambda *error: complain("".join(traceback.format_exception(*error)).rstrip("\n"))
     warnings.showwarning = lambda *what: complain(warnings.formatwarning(*what[:4]).rstrip("\n"))
+
+
+def speaker():
+    """What stands before a complaint: nothing, but under torchrun the number of a process that is not the first."""
+    rank = os.environ.get("RANK", "0") if "TORCHELASTIC_RUN_ID" in os.environ else "0"
+    return "" if rank == "0" else f"[process {rank}] "
 
 
 def end_with_pipe():
@@ -65,4 +74,4 @@ def say(message=""):
 def complain(message):
     """Print a message on standard error."""
     sys.stdout.flush()
-    print(visible(message), file=sys.stderr, flush=True)
+    print(visible(speaker() + message), file=sys.stderr, flush=True)

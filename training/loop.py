@@ -15,86 +15,98 @@ import torch
 from program import commands
 from program.device import autocast, compiled, pick_device, pick_dtype
 from program.files import locked_folder
+from program.ranks import joined
 from program.streams import say
-from training.optimizers import make_optimizer
+from training.losses import Losses
+from training.optimizers import make_optimizer, set_rates
 from training.progress import LOG_INTERVAL, Progress
 from training.run_folder import RunFolder
-from training.schedule import Clock, learning_rate_at
-from training.update import accumulate, evaluate
+from training.schedule import Clock, decays, learning_rate_at
+from training.update import Updates, evaluate
 
-RANK, RANKS = 0, 1  # this process among those that share an update's micro-steps
+SMALL = 2e9  # bytes of activations that every machine for training has room for
 
 
-def train(settings, model, tokenizer, batches, val_batches, sample, kind="base", tokens_per_byte=None):
+def train(settings, model, tokenizer, batches, val_batches, sample, kind="base", tokens_per_byte=None,
+          whereabouts=lambda counters: ""):
     """Train model until settings.max_iters or max_minutes, from the start or from where an earlier run stopped.
 
-    batches(counters, rank, ranks) gives the batches (see training/update.py) that process `rank` of `ranks` has in the
-    next update; they follow from the counters alone: "samples" sequences have been drawn so far, and "first_batch_size"
-    is the batch size with which the run began. val_batches is a list of batches. sample() returns a text to print.
-    tokens_per_byte, if given, turns the validation loss into bits per byte.
+    batches(counters) gives the batches (see training/update.py) of the next update, which all processes share; they
+    follow from the counters alone: "samples" sequences have been drawn so far, and "first_batch_size" is the batch size
+    with which the run began. val_batches is a list of batches. sample() returns a text to print. tokens_per_byte, if
+    given, turns the validation loss into bits per byte. whereabouts(counters) says where in the data the batches of the
+    next update stand.
 
-    Raises FloatingPointError when a loss is not finite (the last checkpoint is kept), MemoryError with what to do when
-    the device has too little memory, OSError where another run is at work in the folder, ValueError where it holds
-    finished work, and what checkpoint.save raises. What a person is only shown may fail: training goes on.
+    Raises FloatingPointError when ten losses in a row were not finite (the last checkpoint is kept), MemoryError with
+    what to do when the device has too little memory, OSError where another run is at work in the folder or the last
+    state cannot be saved, ValueError where the folder holds finished work or the processes do not divide the work, and
+    what checkpoint.save raises. What a person is only shown may fail: training goes on.
     """
     device = pick_device(settings.device)
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it
     model.to(device).train()
-    with locked_folder(settings.out_dir):
+    model.activation_checkpointing = settings.activation_checkpointing
+    with joined(device) as ranks, locked_folder(settings.out_dir) if ranks.first else contextlib.nullcontext():
+        check_count(settings, ranks)
         optimizer = make_optimizer(model, settings, device)
-        folder = RunFolder(settings, model, tokenizer, optimizer, kind)
+        folder = RunFolder(settings, model, tokenizer, optimizer, kind, ranks)
         counters, dtype = folder.counters, pick_dtype(folder.settings["dtype"], device)
         if nothing_is_left(settings, folder):
             return counters
         if settings.warmup_iters > settings.max_iters:
             say(never_warm(settings))
+        if settings.activation_checkpointing:
+            say(what_checkpointing_spares(model, settings.batch_size))
 
         fast_model, clock = compiled(model, device, settings.compile), Clock(settings.max_minutes, counters)
-        with (advice_on_memory(settings), folder.tracked(), StopSignals() as stop,
-              Progress(settings, counters["iter_num"]) as progress):
-            upcoming = batches(counters, RANK, RANKS)
+        updates = Updates(model, fast_model, optimizer, settings, device, dtype, ranks)
+        losses = Losses(settings, folder, whereabouts)
+        with (advice_on_memory(), folder.tracked(), StopSignals() as stop,
+              Progress(settings, counters["iter_num"], device, ranks, folder.seconds) as progress):
+            upcoming = batches(counters)
             while True:
-                iter_num, share_of_time = counters["iter_num"], clock.share(counters)
+                iter_num = counters["iter_num"]
+                share_of_time, number = ranks.highest(clock.share(counters), stop.number)  # read once: what comes later
+                stopping = signal.Signals(int(number)) if number else None             # is for after the next update
                 rate = learning_rate_at(iter_num, settings, share_of_time)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
+                set_rates(optimizer, rate)
                 last = iter_num >= settings.max_iters or share_of_time >= 1
                 is_new = folder.saved_at != iter_num  # a run that goes on has evaluated this update before it was saved
                 evaluated = is_new and (iter_num % settings.eval_interval == 0 or last)
+                saved = is_new and (iter_num % settings.save_interval == 0 or last or stopping)
+                if evaluated or saved:
+                    losses.read(counters)
                 if evaluated:
-                    found = record(folder, counters, evaluate(model, val_batches, device, dtype), tokens_per_byte)
-                stopping = stop.received  # read once: what comes later is for after the next update
-                if is_new and (iter_num % settings.save_interval == 0 or last or stopping):
+                    val_loss = evaluate(model, val_batches, device, dtype, ranks)
+                    found = record(folder, counters, val_loss, tokens_per_byte)
+                if saved:
                     folder.save_last(counters)
+                if decays(iter_num, settings, share_of_time) and not counters["decaying"]:
+                    folder.save_stable(counters)
                 if evaluated:  # all is safe before anything is shown
                     with autocast(device, dtype):
                         show(progress, folder, found, sample)
                 if last or stopping:
                     break
 
-                torch.manual_seed(settings.seed * 1_000_003 + iter_num)  # a resumed run has an unbroken one's dropout
-                try:
-                    loss = accumulate(fast_model, upcoming, device, dtype)
+                torch.manual_seed(settings.seed * 1_000_003 + iter_num + 500_009 * ranks.rank)  # a resumed run has an
+                try:                                                           # unbroken one's dropout
+                    loss = updates.gradients(upcoming)
                 except Exception as error:  # Ctrl-C reaches the compiler's processes, too
-                    if not stop.received:
+                    if not stop.received or ranks.count > 1:
                         raise
                     say(f"The update was broken off ({type(error).__name__}).")
                     continue  # save what there is, and stop
-                used, upcoming = upcoming, batches(after(counters, upcoming), RANK, RANKS)  # while the device is busy
-                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip or math.inf)
-                loss = loss.item()
-                if not math.isfinite(loss) or not math.isfinite(norm):
-                    raise FloatingPointError(not_finite(settings, folder, iter_num, loss, norm))
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
+                used, upcoming = upcoming, batches(after(counters, upcoming))  # while the device is busy
+                losses.note(counters, loss, updates.step(loss))
 
-                counters = after(counters, used, loss)
+                counters = after(counters, used)
                 progress.count(sum(x.numel() for x, _, _ in used))
                 if counters["iter_num"] % LOG_INTERVAL == 0 or counters["iter_num"] == settings.max_iters:
-                    log(folder, counters, progress, model, learning_rate=rate, grad_norm=norm.item())
+                    log(folder, counters, progress, model, learning_rate=rate, **losses.read(counters))
     progress.try_to("say how it ended", say, how_it_ended(settings, folder, counters, None if last else stopping))
     if stopping and not last:
-        raise SystemExit(128 + signal.Signals[stopping])  # so that `train && sample` does not go on
+        raise SystemExit(128 + stopping)  # so that `train && sample` does not go on
     return counters
 
 
@@ -112,12 +124,10 @@ def nothing_is_left(settings, folder):
     return False
 
 
-def log(folder, counters, progress, model, **measured):
+def log(folder, counters, progress, model, train_loss, **measured):
     """Log and show the mean loss since the last multiple of LOG_INTERVAL, the speed, and what else was measured."""
-    train_loss = counters["loss_sum"] / counters["loss_count"]
-    speed = progress.show(counters["iter_num"], train_loss)
-    folder.log(counters, train_loss=train_loss, **measured, tokens_per_second=round(speed),
-               teraflops=round(speed * model.flops_per_token() / 1e12, 3))
+    speed = progress.show(counters["iter_num"], train_loss, model.flops_per_token())
+    folder.log(counters, train_loss=train_loss, **measured, **speed)
 
 
 def record(folder, counters, val_loss, tokens_per_byte):
@@ -137,14 +147,11 @@ def show(progress, folder, found, sample):
     progress.restart_timer()
 
 
-def after(counters, batches, loss=0.0):
-    """The counters after an update on batches with this loss; its sum is of those that the next row is the mean of."""
-    row_begins = counters["iter_num"] % LOG_INTERVAL == 0
+def after(counters, batches):
+    """The counters after an update on the batches of all processes; its loss is added when it is read."""
     return {**counters, "iter_num": counters["iter_num"] + 1,
             "samples": counters["samples"] + sum(len(x) for x, _, _ in batches),
-            "tokens": counters["tokens"] + sum(x.numel() for x, _, _ in batches),
-            "loss_sum": (0.0 if row_begins else counters["loss_sum"]) + loss,
-            "loss_count": (0 if row_begins else counters["loss_count"]) + 1}
+            "tokens": counters["tokens"] + sum(x.numel() for x, _, _ in batches)}
 
 
 class StopSignals:
@@ -152,7 +159,7 @@ class StopSignals:
     program at once. Where SIGHUP is ignored, as under nohup, it stays so."""
 
     def __enter__(self):
-        self.received = None
+        self.received, self.number = None, 0
         numbers = [signal.SIGINT, signal.SIGTERM]
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # Windows has none
             numbers.append(signal.SIGHUP)
@@ -160,7 +167,7 @@ class StopSignals:
         return self
 
     def receive(self, number, frame):
-        self.received = signal.Signals(number).name
+        self.received, self.number = signal.Signals(number).name, number
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with contextlib.suppress(OSError):  # the terminal may be what has gone
             os.write(2, f"\n{self.received}: finishing this update, then saving. "
@@ -171,18 +178,35 @@ class StopSignals:
             signal.signal(number, handler)
 
 
+def what_checkpointing_spares(model, batch_size):
+    """What --activation-checkpointing is good for with this model and batch."""
+    spared = model.activation_bytes(batch_size * model.config.block_size)
+    if spared < SMALL:
+        return (f"--activation-checkpointing spares some {spared / 1e6:,.0f} MB here and makes updates a third slower: "
+                "a model this small does not need it.")
+    return f"--activation-checkpointing spares some {spared / 1e9:,.1f} GB, and updates take about a third longer."
+
+
+def check_count(settings, ranks):
+    """Raise ValueError where the processes cannot share an update evenly."""
+    steps = settings.gradient_accumulation_steps
+    if steps % ranks.count:
+        near = min((n for n in range(ranks.count, steps + ranks.count) if n % ranks.count == 0),
+                   key=lambda n: abs(n - steps))
+        fewer = max(n for n in range(1, ranks.count + 1) if steps % n == 0)
+        raise ValueError(f"{ranks.count} processes cannot share {steps} forward passes an update. Take "
+                         f"--gradient-accumulation-steps {near} (and a --batch-size that keeps the product), or "
+                         f"--nproc-per-node {fewer}.")
+
+
 @contextlib.contextmanager
-def advice_on_memory(settings):
-    """Say what to do when the device runs out of memory."""
+def advice_on_memory():
+    """Say what to do when the device runs out of memory even for one sequence."""
     try:
         yield
     except torch.OutOfMemoryError as error:
-        size = settings.batch_size
-        factor = next((factor for factor in range(2, size + 1) if size % factor == 0), None)
-        advice = "Take a smaller model, or a smaller --block-size." if factor is None else (
-            f"A smaller batch gives the same updates{onward(settings)}:\n    --batch-size {size // factor} "
-            f"--gradient-accumulation-steps {settings.gradient_accumulation_steps * factor}")
-        raise MemoryError(f"The device ran out of memory. {advice}") from error
+        raise MemoryError("The device ran out of memory. Take --activation-checkpointing, a smaller --block-size, or a "
+                          "smaller model.") from error
 
 
 def onward(settings):
@@ -198,24 +222,11 @@ def never_warm(settings):
             "with --warmup-iters.")
 
 
-def not_finite(settings, folder, iter_num, loss, norm):
-    """What went wrong in an update, what is kept, and how to go on."""
-    kept = ""
-    if folder.saved_at == iter_num:
-        kept = (f"{folder.last} holds this very state: where a lower rate does not help, begin anew with --overwrite. "
-                "First ")
-    elif folder.saved_at is not None:
-        kept = f"{folder.last} holds update {folder.saved_at:,}, which was good; "
-    return (f"Loss {loss}, gradient norm {norm:.3g} at update {iter_num:,}: training stops here. {kept}"
-            f"go on with a lower rate{onward(settings)}:\n    --learning-rate {settings.learning_rate / 3:.2g}"
-            f" --min-lr {min(settings.min_lr, settings.learning_rate / 30):.2g}")
-
-
 def how_it_ended(settings, folder, counters, signal_received):
     """The last words of a run."""
     if signal_received:
-        return (f"Stopped by {signal_received} after update {counters['iter_num']:,}, saved in {folder.last}. The same "
-                f"command{onward(settings)} goes on from there.")
+        return (f"Stopped by {signal_received.name} after update {counters['iter_num']:,}, saved in {folder.last}. The "
+                f"same command{onward(settings)} goes on from there.")
     why = "the time was up" if counters["iter_num"] < settings.max_iters else "all updates are done"
     return (f"Finished after update {counters['iter_num']:,}: {why}. The best validation loss, "
             f"{counters['best_val_loss']:.4f}, is in {folder.best}. Next:\n"

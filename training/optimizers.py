@@ -1,14 +1,89 @@
 """
-The optimiser and its groups of parameters.
+The optimiser: groups of parameters, each with its rate, and Muon for the hidden matrices.
 """
+
+import math
 
 import torch
 
+MOMENTUM = 0.95
+
 
 def make_optimizer(model, settings, device):
-    """AdamW for the weights of model: matrices decay, the norms' scales do not."""
-    matrices = [p for p in model.parameters() if p.dim() >= 2]
+    """The optimiser that the settings name. Each group has "share", its part of the learning rate (see set_rates).
+
+    Matrices decay, the norms' scales do not.
+    """
+    embedding = [p for module in model.modules() if isinstance(module, torch.nn.Embedding) for p in module.parameters()]
+    hidden = [p for p in model.parameters() if p.dim() >= 2 and all(p is not other for other in embedding)]
     scales = [p for p in model.parameters() if p.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": scales, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(settings.beta1, settings.beta2),
-                             fused=device.type != "mps")
+    decay, share = settings.weight_decay, (settings.embedding_rate or settings.learning_rate) / settings.learning_rate
+    groups = [{"params": embedding, "weight_decay": decay, "share": share, "muon": False},
+              {"params": hidden, "weight_decay": decay, "share": 1.0, "muon": settings.optimizer == "muon"},
+              {"params": scales, "weight_decay": 0.0, "share": share, "muon": False}]
+    optimizer = MuonAndAdamW(groups, betas=(settings.beta1, settings.beta2), fused=device.type != "mps")
+    set_rates(optimizer, settings.learning_rate)
+    return optimizer
+
+
+def set_rates(optimizer, rate):
+    """Give every group its part of the learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["share"]
+
+
+def orthogonalized(matrices, steps=5):
+    """To each of the matrices, (n, rows, columns), nearly the nearest one with orthogonal rows, or columns, whichever
+    are fewer: its singular values are between 0.7 and 1.2.
+
+    Newton-Schulz iteration in bfloat16 with the coefficients of Muon (Jordan et al. 2024,
+    kellerjordan.github.io/posts/muon), which bring small singular values up fast rather than all of them to 1.
+    """
+    x = matrices.bfloat16()
+    if tall := x.size(-2) > x.size(-1):
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+class MuonAndAdamW(torch.optim.AdamW):
+    """AdamW; but a group whose "muon" is true goes by Muon: momentum, orthogonalised.
+
+    The update has the size of AdamW's (0.2 a weight in the root mean square, arXiv:2502.16982), so both take rates of
+    one order. `found_inf`, a tensor, leaves everything as it was where it is 1, without its being read.
+    """
+
+    def __setstate__(self, state):
+        torch.optim.Optimizer.__setstate__(self, state)  # AdamW's own looks for its "step" in Muon's state, too
+
+    @torch.no_grad()
+    def step(self):
+        found = getattr(self, "found_inf", None)
+        for group in self.param_groups:
+            if group["muon"]:
+                by_shape = {}
+                for p in group["params"]:
+                    by_shape.setdefault(p.shape, []).append(p)
+                for matrices in by_shape.values():  # all of a shape at once
+                    self._step_muon(matrices, group["lr"], group["weight_decay"], found)
+        super().step()  # passes over those that have no gradient any more
+
+    def _step_muon(self, matrices, rate, weight_decay, found):
+        for p in matrices:
+            if not self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        buffers = [self.state[p]["momentum_buffer"] for p in matrices]
+        gradients, momentum = torch.stack([p.grad for p in matrices]), torch.stack(buffers)
+        if found is not None:
+            gradients = torch.where(found > 0, momentum, gradients)  # so that the momentum stays as it is
+            rate = rate * (1 - found)
+        momentum = momentum.lerp(gradients, 1 - MOMENTUM)
+        change = orthogonalized(gradients.lerp(momentum, MOMENTUM))  # Nesterov's
+        change *= rate * (0.2 * math.sqrt(max(change.shape[1:])))
+        for p, buffer, new, step in zip(matrices, buffers, momentum, change):
+            buffer.copy_(new)
+            p.mul_(1 - rate * weight_decay).sub_(step)
+            p.grad = None

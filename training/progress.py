@@ -5,8 +5,10 @@ What a person sees of a run while it works: a bar or lines, losses, a sample. No
 import sys
 import time
 
+import torch
 from tqdm import tqdm
 
+from program.device import peak_flops
 from program.streams import say
 
 LOG_INTERVAL = 10  # updates between rows of metrics.jsonl
@@ -14,14 +16,18 @@ LINES = 5  # between evaluations, where there is no bar
 
 
 class Progress:
-    """A bar in a terminal, a line now and then in a file or a pipe; and all else that training can do without."""
+    """A bar in a terminal, a line now and then in a file or a pipe; and all else that training can do without.
 
-    def __init__(self, settings, iter_num):
-        self.max_iters = settings.max_iters
+    seconds counts the time of training, without evaluating and saving; earlier runs in the same folder had some.
+    """
+
+    def __init__(self, settings, iter_num, device, ranks, seconds=0.0):
+        self.max_iters, self.device, self.seconds = settings.max_iters, device, seconds
         self.line_interval = max(LOG_INTERVAL, settings.eval_interval // LINES // LOG_INTERVAL * LOG_INTERVAL)
         self.bar = tqdm(total=settings.max_iters, initial=iter_num, unit="update", dynamic_ncols=True, file=sys.stderr,
-                        smoothing=0.05, disable=None)  # unless it is a terminal
+                        smoothing=0.05, disable=None if ranks.first else True)  # None: unless it is a terminal
         self.failed = set()
+        self.before, self.updates = seconds, 0
         self.restart_timer()
 
     def __enter__(self):
@@ -37,16 +43,32 @@ class Progress:
     def count(self, tokens):
         """One update is done."""
         self.tokens += tokens
+        self.updates += 1
         self.bar.update()
 
-    def show(self, iter_num, loss):
-        """Show a mean loss beside the tokens per second, which are returned."""
-        speed = self.tokens / (time.monotonic() - self.started)
-        text = f"loss {loss:.3f}, {speed:,.0f} tokens/s"
+    def show(self, iter_num, loss, flops_per_token):
+        """Show a mean loss (None where there is none) and how fast it went since the last time; return that as
+        fields of a row: tokens per second, the share of the device's peak, its memory, and seconds in all."""
+        passed = time.monotonic() - self.started
+        speed = self.tokens / passed
+        self.seconds += passed
+        self.restart_timer()
+        flops, peak = speed * flops_per_token, peak_flops(self.device)
+        fields = {"tokens_per_second": round(speed), "teraflops": round(flops / 1e12, 3),
+                  "seconds": round(self.seconds, 1)}
+        text = f"loss {'none' if loss is None else f'{loss:.3f}'}, {speed:,.0f} tokens/s"
+        if peak:
+            fields["flops_utilization"] = round(flops / peak, 4)
+            text += f", {flops / peak:.0%} of the peak"
+        if self.device.type == "cuda":
+            fields["gigabytes"] = round(torch.cuda.max_memory_allocated(self.device) / 1e9, 2)
+            text += f", {fields['gigabytes']:.1f} GB"
         self.bar.set_postfix_str(text)
         if self.bar.disable and iter_num % self.line_interval == 0:
+            left = (self.seconds - self.before) / self.updates * (self.max_iters - iter_num)
+            text += f", {left / 60:,.0f} min left" if left >= 90 else ""
             self.try_to("show the progress", say, f"update {iter_num:,} of {self.max_iters:,}: {text}")
-        return speed
+        return fields
 
     def try_to(self, what, action, *arguments):
         """Do what training can do without: a failure, such as of a full disk, is told once."""

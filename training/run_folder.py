@@ -5,6 +5,7 @@ The folder of one run: what was measured, the best and the last checkpoint, and 
     loss.png             the same as a picture
     best_checkpoint.pt   the lowest validation loss: all that sampling needs
     last_checkpoint.pt   the newest state: all that resuming needs
+    stable_checkpoint.pt the state before the rate of --schedule wsd began to fall: from it a longer run goes on
 """
 
 import contextlib
@@ -17,10 +18,13 @@ from pathlib import Path
 import checkpoint
 from program.device import pick_device, pick_dtype
 from program.files import append, atomic_write
+from program.ranks import Ranks
 from program.streams import say, visible
+from training.schedule import decays
 from training.settings import MOST_SEQUENCES
 
-NOT_KEPT = ("data_dir", "out_dir", "model_path", "overwrite", "device", "wandb")  # paths, and what each part may change
+NOT_KEPT = ("data_dir", "out_dir", "model_path",  # paths, and what each part of a run may change
+            "overwrite", "reset_optimizer", "device", "wandb")
 COUNTS = ("iter", "tokens")  # that every row of metrics.jsonl has; the losses are drawn so
 LOSSES = {"train_loss": {"alpha": 0.5}, "val_loss": {"marker": "o", "markersize": 3}}
 ANEW = {"data": "The shards are not what they were", "eval_tokens": "Another part of the validation split is read"}
@@ -31,16 +35,18 @@ class RunFolder:
     last_checkpoint.pt if it is to go on.
 
     counters says where the run is: "iter_num" updates, "samples" sequences and "tokens" so far, "best_val_loss",
-    "loss_sum" and "loss_count" of the updates that the next row of metrics is the mean of, and the "first_batch_size";
-    saved_at is the update in last_checkpoint.pt, None if there is none. settings are those that the checkpoints keep.
-    Raises ValueError where the folder holds another run, or a finished one that is not to be thrown away.
+    "loss_sum" and "loss_count" of the updates that the next row of metrics is the mean of, updates "skipped" and
+    "skipped_in_a_row", and the "first_batch_size"; saved_at is the update in last_checkpoint.pt, None if there is none.
+    settings are those that the checkpoints keep. seconds of training are in metrics.jsonl already. Of several processes
+    the first alone writes. Raises ValueError where the folder holds another run, or a finished one that is not to
+    be thrown away.
     """
 
-    def __init__(self, settings, model, tokenizer, optimizer, kind):
-        self.path = Path(settings.out_dir)
+    def __init__(self, settings, model, tokenizer, optimizer, kind, ranks=Ranks()):
+        self.path, self.writes = Path(settings.out_dir), ranks.first
         self.path.mkdir(parents=True, exist_ok=True)
-        self.best, self.last, self.metrics, self.picture = (self.path / name for name in (
-            "best_checkpoint.pt", "last_checkpoint.pt", "metrics.jsonl", "loss.png"))
+        self.best, self.last, self.stable, self.metrics, self.picture = (self.path / name for name in (
+            "best_checkpoint.pt", "last_checkpoint.pt", "stable_checkpoint.pt", "metrics.jsonl", "loss.png"))
         goes_on = self.last.exists() and not settings.overwrite
         if self.best.exists() and not goes_on and not settings.overwrite:
             raise ValueError(f"{self.path} holds a finished run: {self.best.name}, and no {self.last.name} to go on "
@@ -52,34 +58,46 @@ class RunFolder:
         if kind == "instruct":
             self.settings["base"] = _digest(model.wte.weight.detach().cpu().numpy().tobytes())
         self.counters = {"iter_num": 0, "samples": 0, "tokens": 0, "best_val_loss": math.inf, "loss_sum": 0.0,
-                         "loss_count": 0, "first_batch_size": settings.batch_size}
+                         "loss_count": 0, "skipped": 0, "skipped_in_a_row": 0, "decaying": 0,
+                         "first_batch_size": settings.batch_size}
         self.saved_at = None
         if goes_on:
-            self._go_on(keep_dtype=settings.dtype == "auto")
+            self._go_on(settings)
+        ranks.agree("the update to go on from, so a folder that all processes see must hold the run",
+                    self.counters["iter_num"])
         # The last checkpoint goes first: what is left of a run that is thrown away must not be gone on with.
-        self.thrown_away = [self.last, self.best, self.metrics, self.picture] if settings.overwrite else []
-        if not settings.overwrite:
+        self.thrown_away = [self.last, self.stable, self.best, self.metrics, self.picture] if settings.overwrite else []
+        if self.writes and not settings.overwrite:
             _trim(self.metrics, -1 if self.saved_at is None else self.saved_at)
-        self.wandb, self.tracker = settings.wandb, None
+        self.seconds = 0.0 if settings.overwrite else _seconds(self.metrics)
+        self.wandb, self.tracker = settings.wandb and self.writes, None
 
-    def _go_on(self, keep_dtype):
+    def _go_on(self, settings):
         same = {}
         if self.kind == "instruct":
             same = {"base": (self.settings["base"], "another base model"),
                     "data": (self.settings["data"], "other examples")}
-        counters, old = checkpoint.resume(self.last, self.model, self.tokenizer, self.optimizer, self.kind, same)
+        source, best_val_loss = self._source(settings)
+        counters, old = checkpoint.resume(source, self.model, self.tokenizer, self.optimizer, self.kind, same,
+                                          settings.reset_optimizer)
+        counters["best_val_loss"] = min(counters["best_val_loss"], best_val_loss)
         begun_with = old.get("batch_size", self.counters["first_batch_size"])  # as far as an older checkpoint tells
         self.counters |= {"first_batch_size": begun_with, **counters}
         if type(begun_with := self.counters["first_batch_size"]) is not int or not 1 <= begun_with <= MOST_SEQUENCES:
-            raise ValueError(f"{self.last} is damaged, so training cannot go on from it: the batch size with which it "
+            raise ValueError(f"{source} is damaged, so training cannot go on from it: the batch size with which it "
                              f"began is {begun_with!r}. Choose another --out-dir, or start anew with --overwrite.")
         self.saved_at = self.counters["iter_num"]
         chosen = self.settings["dtype"]
-        if keep_dtype and old.get("dtype") in ("bfloat16", "float32"):
+        if settings.dtype == "auto" and old.get("dtype") in ("bfloat16", "float32"):
             self.settings["dtype"] = old["dtype"]
         changed = [f"{name} {old[name]} -> {value}" for name, value in self.settings.items()
                    if name in old and old[name] != value]
-        say(f"Going on from {self.last}, update {self.saved_at:,}"
+        end, before = settings.lr_decay_iters, old.get("lr_decay_iters")
+        if end is not None and end != before and end <= self.saved_at:
+            raise ValueError(f"--lr-decay-iters {end} ends the schedule before update {self.saved_at:,}, at which "
+                             "this run goes on: it would learn at the lowest rate alone. Take a later one, or leave it "
+                             "out.")
+        say(f"Going on from {source}, update {self.saved_at:,}"
               + (f", with changed settings: {', '.join(changed)}" if changed else ""))
         if self.settings["dtype"] != chosen:
             say(f"It computes in {old['dtype']}, as before; a run that began on this device would take {chosen}. "
@@ -88,6 +106,18 @@ class RunFolder:
         for what in anew or ([] if self.best.exists() else [f"{self.best} is gone"]):
             say(f"{what}, so the best validation loss is sought anew.")
             self.counters["best_val_loss"] = math.inf
+
+    def _source(self, settings):
+        """The checkpoint to go on from, and the lowest validation loss that the run has seen: the last one, unless its
+        rate has begun to fall and would now begin later."""
+        if settings.schedule == "wsd" and self.stable.exists():
+            stable, last = (checkpoint.load(path, self.kind, tensors=False)["counters"]
+                            for path in (self.stable, self.last))
+            share = stable.get("seconds", 0) / 60 / settings.max_minutes if settings.max_minutes else 0
+            if stable["iter_num"] < last["iter_num"] and not decays(stable["iter_num"], settings, share):
+                say(f"The rate now begins to fall later, so the updates after {self.stable.name} are done anew.")
+                return self.stable, last["best_val_loss"]
+        return self.last, math.inf
 
     @contextlib.contextmanager
     def tracked(self):
@@ -115,6 +145,8 @@ class RunFolder:
 
     def log(self, counters, **row):
         """Add a row to metrics.jsonl: the first thing that a run writes, after its first evaluation."""
+        if not self.writes:
+            return
         while self.thrown_away:
             self.thrown_away.pop(0).unlink(missing_ok=True)
         row = {"iter": counters["iter_num"], "tokens": counters["tokens"], **row}
@@ -124,18 +156,28 @@ class RunFolder:
 
     def save_last(self, counters):
         """Write last_checkpoint.pt."""
-        checkpoint.save(self.last, self.model, self.tokenizer, self.settings, counters, self.optimizer, self.kind)
+        if self.writes:
+            checkpoint.save(self.last, self.model, self.tokenizer, self.settings, counters, self.optimizer, self.kind)
         self.saved_at = counters["iter_num"]
+
+    def save_stable(self, counters):
+        """Write stable_checkpoint.pt, and note in counters that from now on the rate falls."""
+        if self.writes:
+            checkpoint.save(self.stable, self.model, self.tokenizer, self.settings, counters, self.optimizer, self.kind)
+        counters["decaying"] = 1
 
     def save_if_best(self, counters, val_loss):
         """Write best_checkpoint.pt if no loss was lower before, and note the loss in counters."""
         if math.isfinite(val_loss) and val_loss < counters["best_val_loss"]:
             counters["best_val_loss"] = val_loss
-            checkpoint.save(self.best, self.model, self.tokenizer, self.settings, counters, kind=self.kind)
+            if self.writes:
+                checkpoint.save(self.best, self.model, self.tokenizer, self.settings, counters,
+                                kind=self.kind)
 
     def plot(self):
         """Draw metrics.jsonl as loss.png."""
-        plot_losses(self.metrics, self.picture, str(self.path))
+        if self.writes:
+            plot_losses(self.metrics, self.picture, str(self.path))
 
 
 def _digest(content):
@@ -156,6 +198,12 @@ def _rows(path):
         except (ValueError, KeyError, TypeError, RecursionError):
             whole = False
         yield line, row if whole else None
+
+
+def _seconds(path):
+    """The seconds of training that the rows of a metrics.jsonl tell of."""
+    found = [row.get("seconds") for _, row in _rows(path) if row is not None] if path.is_file() else []
+    return max((s for s in found if type(s) in (float, int) and math.isfinite(s)), default=0.0)
 
 
 def _trim(path, iter_num):

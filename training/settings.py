@@ -5,7 +5,7 @@ What pre-training and fine-tuning both set.
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 @dataclass
@@ -19,9 +19,9 @@ class LoopSettings:
 
     BATCHES: ClassVar = "batches and length"
     batch_size: int = 16
-    """Sequences per forward pass; halve it (and double the accumulation) when memory runs out."""
+    """Sequences per forward pass; where memory runs out, they are halved by themselves."""
     gradient_accumulation_steps: int = 1
-    """Forward passes per update."""
+    """Forward passes per update; under torchrun the processes share them."""
     max_iters: int = 1000
     """Optimiser updates in all, never micro-steps."""
     max_minutes: float | None = None
@@ -29,14 +29,23 @@ class LoopSettings:
     equal to the bit, because the clock decides."""
 
     RATE: ClassVar = "learning rate and optimiser"
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: orthogonalised momentum for the hidden matrices, AdamW for the rest."""
     learning_rate: float = 3e-4
-    """Highest rate, reached after the warm-up."""
+    """Highest rate, reached after the warm-up. Muon learns best at several times AdamW's."""
+    embedding_rate: float | None = None
+    """Highest rate of the embedding and the norms; by default learning_rate. It rises and falls with the other."""
     min_lr: float = 3e-5
     """Rate at the end of the decay."""
     warmup_iters: int = 100
     """Updates over which the rate rises in a straight line."""
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    """How the rate falls: in a cosine from the warm-up on, or (wsd) in a straight line at the end, after it has been
+    stable: such a run can be made longer afterwards, by a higher --max-iters."""
+    decay_fraction: float = 0.4
+    """Share of the run over which wsd decays."""
     lr_decay_iters: int | None = None
-    """Update at which the cosine decay ends; by default max_iters."""
+    """Update at which the decay ends; by default max_iters."""
     weight_decay: float = 0.1
     """Decay of matrices; the norms' scales have none."""
     beta1: float = 0.9
@@ -45,6 +54,8 @@ class LoopSettings:
     """AdamW: memory of its square; shorter than the usual 0.999, as is custom for language models."""
     grad_clip: float = 1.0
     """Largest norm of an update's gradient; 0 switches clipping off."""
+    reset_optimizer: bool = False
+    """Go on with the weights alone, where the optimiser's memory in last_checkpoint.pt is another optimiser's."""
 
     SAVING: ClassVar = "evaluation and saving"
     eval_interval: int = 250
@@ -63,6 +74,9 @@ class LoopSettings:
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: str = "auto"
     """auto, bfloat16, float32: what the model computes in; weights stay float32. A run keeps what auto took first."""
+    activation_checkpointing: bool = False
+    """Compute each block's activations again in the backward pass instead of keeping them: a third more work, a
+    fraction of the memory."""
     compile: bool = True
     """Compile the model where that works (CUDA with Triton, Linux with g++); elsewhere say so and go on without."""
     wandb: bool = False
@@ -83,9 +97,11 @@ _BOUNDS = {  # what a value must be, and in words
                     (lambda v: 1 <= v <= MOST_SEQUENCES, f"from 1 to {MOST_SEQUENCES:,}")),
     **dict.fromkeys(("max_iters", "eval_interval", "eval_tokens", "save_interval", "lr_decay_iters"),
                     (lambda v: 1 <= v < 2**40, "at least 1 and below 2**40")),
-    **dict.fromkeys(("max_minutes", "learning_rate"), (lambda v: 0 < v < math.inf, "above 0 and finite")),
+    **dict.fromkeys(("max_minutes", "learning_rate", "embedding_rate"),
+                    (lambda v: 0 < v < math.inf, "above 0 and finite")),
     **dict.fromkeys(("min_lr", "weight_decay", "grad_clip"), (lambda v: 0 <= v < math.inf, "at least 0 and finite")),
     **dict.fromkeys(("beta1", "beta2"), (lambda v: 0 <= v < 1, "at least 0 and below 1")),
+    "decay_fraction": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
     "warmup_iters": (lambda v: 0 <= v < 2**40, "at least 0 and below 2**40"),
     "seed": (lambda v: 0 <= v < 2**40, "at least 0 and below 2**40"),
 }

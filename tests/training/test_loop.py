@@ -2,12 +2,12 @@
 
 import contextlib
 import io
+import itertools
 import json
 import math
 import os
 import signal
 import sys
-from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -20,8 +20,9 @@ from shards import Windows, read_split
 from tests.support.runs import rows
 from tests.support.tiny import make_shards, tiny_model
 from tokenizer import Tokenizer
-from training.loop import StopSignals, advice_on_memory, train
+from training.loop import StopSignals, train
 from training.settings import LoopSettings
+from training.update import accumulate
 
 FILES = ("best_checkpoint.pt", "last_checkpoint.pt")
 
@@ -46,7 +47,7 @@ def training(data):
             "batch_size": 2, "max_iters": 30, "eval_interval": 10, "save_interval": 7, "warmup_iters": 3, "eval_tokens":
             320, "learning_rate": 3e-3, "device": "cpu", "dtype": "float32", "compile": False, **settings})
 
-        def batches(counters, rank, ranks):
+        def batches(counters):
             before(counters["iter_num"])
             return [tensors(windows.batch(counters["samples"], settings.batch_size))]
 
@@ -56,7 +57,8 @@ def training(data):
         model = tiny_model(block_size=16, vocab_size=400, dropout=0.1)
         fixed = [tensors(pair) for pair in val_windows.fixed_batches(settings.eval_tokens, settings.batch_size)]
         with contextlib.nullcontext() if draws else patch("training.run_folder.plot_losses"):
-            return train(settings, model, tokenizer, batches, val_batches or fixed, sample)
+            return train(settings, model, tokenizer, batches, val_batches or fixed, sample,
+                         whereabouts=lambda counters: f"It read samples {counters['samples']}.")
 
     return run
 
@@ -177,7 +179,7 @@ def test_without_a_terminal_there_are_lines_instead_of_a_bar(training, tmp_path,
 # ---- being stopped
 
 
-CLOCK = ("tokens_per_second", "teraflops")
+CLOCK = ("tokens_per_second", "teraflops", "seconds")
 
 
 @pytest.mark.parametrize("iter_num", [3, 13, 17, 29])
@@ -283,9 +285,9 @@ def test_an_update_that_a_signal_breaks_off_is_done_again_and_any_other_error_is
         fails()
 
     training(tmp_path, max_iters=11, lr_decay_iters=30)
-    with patch("training.loop.accumulate", breaks_off):
+    with patch("training.update.accumulate", breaks_off):
         stopped(training, tmp_path, signal.SIGINT)
-    with patch("training.loop.accumulate", fails), pytest.raises(RuntimeError, match="a process died"):
+    with patch("training.update.accumulate", fails), pytest.raises(RuntimeError, match="a process died"):
         training(tmp_path)
     training(tmp_path)
     assert same_bytes(tmp_path, unbroken)
@@ -341,34 +343,103 @@ def test_a_warm_up_longer_than_the_run_is_remarked_on(training, tmp_path, capsys
     assert (expected in capsys.readouterr().out) == said
 
 
-@pytest.mark.parametrize("batch_size, advice", [
-    (64, "--batch-size 32 --gradient-accumulation-steps 6"), (9, "--batch-size 3 --gradient-accumulation-steps 9"),
-    (7, "--batch-size 1 --gradient-accumulation-steps 21"), (1, "a smaller --block-size"),
-])
-def test_the_advice_when_memory_runs_out_keeps_the_examples_of_an_update(batch_size, advice):
-    settings = LoopSettings(batch_size=batch_size, gradient_accumulation_steps=3)
-    with pytest.raises(MemoryError, match=advice), advice_on_memory(settings):
+# ---- updates that went wrong
+
+
+def broken(updates):
+    """Losses that are not finite in these updates, in place of the true ones, with the gradients that come of them."""
+    def accumulated(model, batches, *arguments):
+        loss = accumulate(model, batches, *arguments)
+        if next(numbers) in updates:
+            for p in model.parameters():
+                p.grad.fill_(math.nan)
+            return loss * math.nan
+        return loss
+
+    numbers = itertools.count()
+    return patch("training.update.accumulate", accumulated)
+
+
+def test_an_update_that_is_not_finite_changes_nothing_is_told_and_counted(training, tmp_path, capsys):
+    with broken({3, 4}):
+        training(tmp_path / "skipped", max_iters=5, save_interval=100)
+    training(tmp_path / "before", max_iters=3, lr_decay_iters=5)
+    skipped, before = (checkpoint.load(tmp_path / name / "last_checkpoint.pt") for name in ("skipped", "before"))
+    assert all(torch.equal(skipped["model"][name], before["model"][name]) for name in before["model"])
+    for number, state in before["optimizer"]["state"].items():
+        assert all(torch.equal(skipped["optimizer"]["state"][number][name], kept) for name, kept in state.items())
+    assert skipped["counters"]["skipped"] == 2 and skipped["counters"]["iter_num"] == 5
+    out = capsys.readouterr().out
+    assert "Update 3 is skipped: loss nan, gradient norm nan. It read samples 6." in out and "Update 4 is" in out
+    last = rows(tmp_path / "skipped")[-2]
+    assert last["skipped"] == 2 and last["train_loss"] < 7 and last["grad_norm"] is None
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_ten_skipped_updates_in_a_row_end_the_run_and_keep_the_last_checkpoint(training, tmp_path, optimizer):
+    with broken({8, *range(10, 40)}), pytest.raises(FloatingPointError, match="holds update 14"):
+        training(tmp_path, optimizer=optimizer)
+    saved = checkpoint.load(tmp_path / "last_checkpoint.pt")
+    assert saved["counters"]["skipped_in_a_row"] == 4 and saved["counters"]["skipped"] == 5
+    with pytest.raises(FloatingPointError), broken(range(100)):
+        training(tmp_path, optimizer=optimizer)  # six more are ten
+
+
+# ---- too little memory
+
+
+def test_where_memory_runs_out_smaller_batches_give_the_same_updates(training, tmp_path, capsys):
+    def small_device(model, batches, *arguments):
+        if max(len(x) for x, _, _ in batches) > 2:
+            raise torch.OutOfMemoryError
+        return accumulate(model, batches, *arguments)
+
+    training(tmp_path / "large", batch_size=8, max_iters=5)
+    with patch("training.update.accumulate", small_device):
+        training(tmp_path / "small", batch_size=8, max_iters=5)
+    assert capsys.readouterr().out.count("Going on with") == 2  # 4 sequences, then 2
+    small, large = (rows(tmp_path / name) for name in ("small", "large"))
+    assert [row["tokens"] for row in small] == [row["tokens"] for row in large]
+    assert small[-1]["val_loss"] == pytest.approx(large[-1]["val_loss"], rel=1e-3)  # dropout falls otherwise
+
+
+def test_where_one_sequence_is_too_much_it_is_said_what_to_do(training, tmp_path):
+    def no_memory(*_):
         raise torch.OutOfMemoryError
-    with pytest.raises(MemoryError, match="without --overwrite"), advice_on_memory(replace(
-            settings, overwrite=True, batch_size=2)):
-        raise torch.OutOfMemoryError
+
+    with patch("training.update.accumulate", no_memory), pytest.raises(MemoryError, match="activation-checkpointing"):
+        training(tmp_path, batch_size=4, max_iters=5)
 
 
-@pytest.mark.parametrize("save_interval, said", [(1, "holds this very state: .* --overwrite"),
-                                                 (100, "holds update 1, which was good")])
-def test_after_a_loss_that_is_not_finite_it_is_said_what_the_last_checkpoint_is_worth(
-        training, tmp_path, save_interval, said):
-    training(tmp_path, max_iters=1, save_interval=save_interval)
-    at_start = {"max_iters": 5, "save_interval": save_interval, "eval_interval": 100}
-    losses = iter([1.0, math.nan])
+# ---- a longer run from a stable checkpoint
 
-    def accumulated(model, *_):
-        for p in model.parameters():
-            p.grad = torch.zeros_like(p)
-        return torch.tensor(next(losses))
 
-    with patch("training.loop.accumulate", accumulated), pytest.raises(FloatingPointError, match=said):
-        training(tmp_path, **at_start)
+def test_a_finished_wsd_run_is_made_longer_as_if_it_had_been_longer_from_the_start(training, tmp_path, capsys):
+    wsd = {"schedule": "wsd", "decay_fraction": 0.5, "eval_interval": 5, "save_interval": 5}
+    training(tmp_path / "long", max_iters=30, **wsd)
+    training(tmp_path / "made", max_iters=20, **wsd)
+    capsys.readouterr()
+    training(tmp_path / "made", max_iters=30, **wsd)
+    assert "stable_checkpoint.pt, update 12" in capsys.readouterr().out  # 3 of warm-up, and half of 17
+    made, long = (checkpoint.load(tmp_path / name / "last_checkpoint.pt") for name in ("made", "long"))
+    assert all(torch.equal(made["model"][name], weight) for name, weight in long["model"].items())
+    assert [row["iter"] for row in rows(tmp_path / "made")] == [row["iter"] for row in rows(tmp_path / "long")]
+
+
+def test_a_run_that_is_decaying_goes_on_from_its_last_checkpoint(training, tmp_path, capsys):
+    wsd = {"schedule": "wsd", "decay_fraction": 0.5}
+    training(tmp_path / "unbroken", max_iters=20, **wsd)
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path / "broken", max_iters=20, before=at(17, killed), **wsd)
+    training(tmp_path / "broken", max_iters=20, **wsd)
+    assert "last_checkpoint.pt, update 14" in capsys.readouterr().out
+    assert same_bytes(tmp_path / "broken", tmp_path / "unbroken")
+
+
+def test_a_schedule_that_would_end_before_the_update_reached_is_refused(unbroken, training, tmp_path):
+    training(tmp_path, max_iters=20)
+    with pytest.raises(ValueError, match="--lr-decay-iters 15 ends the schedule before update 20"):
+        training(tmp_path, lr_decay_iters=15)
 
 
 # ---- an experiment tracker

@@ -1,13 +1,14 @@
-"""What the groups promise: matrices decay, scales do not, and no parameter is forgotten or stepped twice."""
+"""What the optimisers promise: matrices decay, scales do not, none is forgotten, and Muon's steps are orthogonal."""
 
 import pytest
 import torch
 
 from tests.support.tiny import tiny_model
-from training.optimizers import make_optimizer
+from training.optimizers import make_optimizer, orthogonalized, set_rates
 from training.settings import LoopSettings
 
-SETTINGS = LoopSettings(learning_rate=0.01, weight_decay=0.5, beta1=0.8, beta2=0.9)
+SETTINGS = LoopSettings(learning_rate=0.01, embedding_rate=0.002, weight_decay=0.5, beta1=0.8, beta2=0.9)
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -15,27 +16,79 @@ def model():
     return tiny_model(n_layer=3)
 
 
-@pytest.fixture
-def optimizer(model):
-    return make_optimizer(model, SETTINGS, torch.device("cpu"))
+@pytest.fixture(params=["adamw", "muon"])
+def optimizer(request, model):
+    SETTINGS.optimizer = request.param
+    return make_optimizer(model, SETTINGS, CPU)
+
+
+def weights(optimizer):
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def test_every_parameter_is_in_exactly_one_group(model, optimizer):
-    found = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    found = list(map(id, weights(optimizer)))
     assert len(found) == len(set(found)) and set(found) == {id(p) for p in model.parameters()}
 
 
-def test_matrices_decay_and_scales_do_not(optimizer):
-    """Seen from what a step does where no gradient pulls."""
-    before = {p: p.detach().clone() for group in optimizer.param_groups for p in group["params"]}
+def test_matrices_decay_and_scales_do_not(model, optimizer):
+    """Seen from what a step does where no gradient pulls; the embedding has a rate of its own."""
+    before = {p: p.detach().clone() for p in weights(optimizer)}
     for p in before:
         p.grad = torch.zeros_like(p)
     optimizer.step()
     for p, old in before.items():
-        torch.testing.assert_close(p.detach(), old * (1 - 0.01 * 0.5) if p.dim() == 2 else old)
+        rate = 0.002 if p is model.wte.weight else 0.01
+        torch.testing.assert_close(p.detach(), old * (1 - rate * 0.5) if p.dim() == 2 else old)
     assert {p.dim() for p in before} == {1, 2}
 
 
-def test_the_rate_and_the_memories_of_the_settings_are_taken(optimizer):
+def test_the_rates_rise_and_fall_together_and_the_memories_are_those_of_the_settings(model, optimizer):
+    set_rates(optimizer, 0.005)
     for group in optimizer.param_groups:
-        assert group["lr"] == 0.01 and group["betas"] == (0.8, 0.9)
+        is_hidden = group["params"][0].dim() == 2 and group["params"][0] is not model.wte.weight
+        assert group["lr"] == pytest.approx(0.005 if is_hidden else 0.001) and group["betas"] == (0.8, 0.9)
+
+
+@pytest.mark.parametrize("shape", [(2, 24, 64), (3, 64, 24), (1, 32, 32)])
+def test_an_orthogonalised_matrix_keeps_its_directions_and_has_singular_values_near_one(shape):
+    matrices = torch.randn(shape)
+    found = orthogonalized(matrices)
+    values = torch.linalg.svdvals(found)
+    assert values.min() > 0.5 and values.max() < 1.3
+    u, _, v = torch.linalg.svd(matrices, full_matrices=False)
+    turned = u.mT @ found @ v.mT  # diagonal in the directions of the matrix itself
+    assert (turned - torch.diag_embed(turned.diagonal(dim1=-2, dim2=-1))).abs().max() < 0.05
+
+
+def test_muon_moves_hidden_matrices_alone_and_as_far_as_adamw_would():
+    model = tiny_model(n_layer=1)
+    SETTINGS.optimizer = "muon"
+    optimizer = make_optimizer(model, SETTINGS, CPU)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    for name, p in model.named_parameters():
+        p.grad = torch.randn_like(p) * (1e-3 if p.dim() == 2 and "wte" not in name else 0)
+    optimizer.step()
+    for name, p in model.named_parameters():
+        is_hidden, rate = p.dim() == 2 and "wte" not in name, 0.002 if "wte" in name else 0.01
+        decayed = before[name] * (1 - rate * 0.5 if p.dim() == 2 else 1)
+        size = (p.detach() - decayed).square().mean().sqrt() / 0.01
+        assert 0.1 < size < 0.3 if is_hidden else size < 1e-6
+
+
+def test_a_step_that_found_infinity_leaves_weights_and_memory_as_they_were(optimizer):
+    def step(gradient):
+        for p in weights(optimizer):
+            p.grad = torch.full_like(p, gradient)
+        optimizer.found_inf = torch.tensor(float(gradient != gradient))
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step(1.0)
+    before = [p.detach().clone() for p in weights(optimizer)]
+    memory = [{name: value.clone() for name, value in optimizer.state[p].items()} for p in weights(optimizer)]
+    step(float("nan"))
+    for p, old, kept in zip(weights(optimizer), before, memory):
+        assert torch.equal(p, old) and all(torch.equal(optimizer.state[p][name], value) for name, value in kept.items())
+    step(1.0)
+    assert not any(torch.equal(p, old) for p, old in zip(weights(optimizer), before))

@@ -46,7 +46,8 @@ def saved(folder, counters):
 
 def counted(iter_num, best_val_loss=math.inf):
     return {"iter_num": iter_num, "samples": 4 * iter_num, "tokens": 128 * iter_num, "best_val_loss": best_val_loss,
-            "loss_sum": 2.5 * (iter_num % 10), "loss_count": iter_num % 10, "first_batch_size": 8}
+            "loss_sum": 2.5 * (iter_num % 10), "loss_count": iter_num % 10, "skipped": 0, "skipped_in_a_row": 0,
+            "decaying": 0, "first_batch_size": 8}
 
 
 # ---- going on

@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.schedule import Clock, learning_rate_at
+from training.schedule import Clock, decays, learning_rate_at
 from training.settings import LoopSettings
 
 
@@ -39,3 +39,17 @@ def test_the_clock_goes_on_from_the_seconds_of_earlier_runs(monkeypatch):
     assert clock.share(counters) == pytest.approx(30 / 120)
     now = 160.0
     assert clock.share(counters) == pytest.approx(90 / 120) and counters["seconds"] == pytest.approx(90)
+
+
+def test_wsd_is_stable_until_it_falls_in_a_line():
+    settings = LoopSettings(learning_rate=1.0, min_lr=0.1, warmup_iters=10, max_iters=110, schedule="wsd",
+                            decay_fraction=0.4)
+    rates = [learning_rate_at(i, settings) for i in range(111)]
+    assert rates[10:71] == [1.0] * 61 and rates[90] == pytest.approx(0.55) and rates[110] == pytest.approx(0.1)
+    assert [decays(i, settings) for i in (0, 69, 71, 110)] == [False, False, True, True]
+    assert learning_rate_at(20, settings, share_of_time=0.8) == pytest.approx(0.55)
+    assert decays(20, settings, share_of_time=0.8) and not decays(9, settings, share_of_time=0.8)
+
+
+def test_a_cosine_has_no_stable_checkpoint():
+    assert not any(decays(i, LoopSettings(max_iters=10)) for i in range(11))

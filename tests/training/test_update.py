@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from program.ranks import Ranks
 from tests.support.tiny import tiny_model
-from training.update import accumulate, evaluate, targets
+from training.update import accumulate, divided, evaluate, share_of, targets
 
 CPU = torch.device("cpu")
 
@@ -50,3 +51,20 @@ def test_evaluation_is_without_dropout_and_leaves_the_model_as_it_was(training):
     losses = {evaluate(model, [batch], CPU, torch.float32) for _ in range(3)}
     assert len(losses) == 1 and model.training == training
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_every_process_has_a_share_and_together_they_have_all():
+    batches = [(torch.full((2, 4), n), torch.ones(2, 4, dtype=torch.long), None) for n in range(5)]
+    for count in (1, 2, 3, 7):
+        shares = [share_of(batches, Ranks(rank, count)) for rank in range(count)]
+        found = sorted(int(x[0, 0]) for share in shares for x, y, mask in share if targets((x, y, mask)))
+        assert found == list(range(5)) and all(shares)
+
+
+def test_batches_that_are_divided_hold_the_same_sequences_in_order():
+    x, mask = torch.arange(20).view(5, 4), torch.rand(5, 4) < 0.5
+    for parts in (1, 2, 3, 8):
+        found = divided([(x, x, mask), (x[:1], x[:1], None)], parts)
+        assert torch.equal(torch.cat([part for part, _, _ in found]), torch.cat([x, x[:1]]))
+        assert torch.equal(torch.cat([part for _, _, part in found[:-1]]), mask) and found[-1][2] is None
+        assert max(len(part) for part, _, _ in found) == -(-5 // parts)
