@@ -78,7 +78,7 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
                     losses.read(counters)
                 if evaluated:
                     val_loss = evaluate(model, val_batches, device, dtype, ranks)
-                    found = record(folder, counters, val_loss, tokens_per_byte)
+                    found = record(folder, counters, val_loss, tokens_per_byte, progress.seconds)
                 if saved:
                     folder.save_last(counters)
                 if decays(iter_num, settings, share_of_time) and not counters["decaying"]:
@@ -130,10 +130,10 @@ def log(folder, counters, progress, model, train_loss, **measured):
     folder.log(counters, train_loss=train_loss, **measured, **speed)
 
 
-def record(folder, counters, val_loss, tokens_per_byte):
+def record(folder, counters, val_loss, tokens_per_byte, seconds):
     """Log what an evaluation has found and keep the model if it is the best so far; return what to say of it."""
     bits_per_byte = val_loss / math.log(2) * tokens_per_byte if tokens_per_byte else None
-    folder.log(counters, val_loss=val_loss, bits_per_byte=bits_per_byte)
+    folder.log(counters, val_loss=val_loss, bits_per_byte=bits_per_byte, seconds=round(seconds, 1))
     folder.save_if_best(counters, val_loss)
     bits = f", {bits_per_byte:.4f} bits per byte" if bits_per_byte else ""
     return f"update {counters['iter_num']:,}: validation loss {val_loss:.4f}{bits}"
