@@ -10,12 +10,13 @@ import torch
 
 import checkpoint
 import finetune_xcoax
+from program.ranks import Ranks
 from shards import read_split
 from tests.support.instruct import examples_of, instruct_tokenizer, kept, preprocess, save_base
 from tests.support.runs import call, rows, wait_for_update
 from tests.support.tiny import RECORDS, TEXTS, make_shards, run, start
 from tokenizer import Tokenizer, train_tokenizer
-from training.update import evaluate
+from training.update import evaluate, share_of, targets
 
 
 def arguments(base, data, out, *more):
@@ -41,9 +42,9 @@ def test_the_batches_of_all_processes_together_are_those_of_one_in_the_order_of_
     with patch.object(finetune_xcoax, "train") as train:
         call(finetune_xcoax, *arguments(base, data, tmp_path / "out", "--gradient-accumulation-steps", "5"))
     batches, counters = train.call_args.args[3], {"samples": samples, "first_batch_size": 1}
-    together = itertools.zip_longest(*(batches(counters, rank, ranks) for rank in range(ranks)))
-    found = [batch for turn in together for batch in turn if batch is not None]
-    expected = batches(counters, 0, 1)
+    together = itertools.zip_longest(*(share_of(batches(counters), Ranks(rank, ranks)) for rank in range(ranks)))
+    found = [batch for turn in together for batch in turn if batch is not None and targets(batch)]
+    expected = batches(counters)
     assert len(found) == len(expected) >= 5
     assert all(torch.equal(part, other) for one, two in zip(found, expected) for part, other in zip(one, two))
 

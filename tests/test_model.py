@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import asdict
+from unittest.mock import patch
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from model import GPT, GPTConfig, KVCache, apply_rotary, plain_attention, rotary_tables
+from model import GPT, Block, GPTConfig, KVCache, apply_rotary, plain_attention, rotary_tables
 from tests.support.network import VOCAB, next_logits, random_ids, rng, tiny
 from tests.support.tiny import tiny_model
 
@@ -191,6 +192,25 @@ def test_micro_batches_equal_one_large_batch():
     for x, y in zip(idx.split(2), targets.split(2)):
         (model(x, y)[1] / 4).backward()
     assert_close([p.grad for p in model.parameters()], whole, rtol=1e-4, atol=1e-5)
+
+
+def test_computing_activations_again_changes_neither_loss_nor_gradients():
+    model = tiny_model(dropout=0.2).train()
+    idx = torch.randint(330, (2, 17))
+
+    def gradients():
+        torch.manual_seed(3)  # the dropout, which is drawn again, too
+        model.zero_grad()
+        _, loss = model(idx[:, :-1], idx[:, 1:])
+        with patch.object(Block, "forward", autospec=True, side_effect=Block.forward) as forward:
+            loss.backward()
+        return forward.call_count, loss.detach(), [p.grad.clone() for p in model.parameters()]
+
+    kept, loss, expected = gradients()
+    model.activation_checkpointing = True
+    again, other, found = gradients()
+    assert kept == 0 and again == len(model.blocks) and torch.equal(loss, other)
+    assert all(map(torch.equal, found, expected))
 
 
 def test_a_tiny_model_memorises_one_batch():

@@ -14,6 +14,7 @@ import torch
 
 import checkpoint
 import train_xcoax
+from program.ranks import Ranks
 from reverse import segments
 from shards import Windows, read_manifest, read_split, write_manifest
 from tests.support.processes import wait_until
@@ -21,7 +22,7 @@ from tests.support.runs import call, rows, wait_for_update
 from tests.support.terminal import Terminal
 from tests.support.tiny import SHAPE, TEXTS, make_shards, run, start
 from tokenizer import Tokenizer
-from training.update import evaluate
+from training.update import evaluate, share_of, targets
 
 CPU = torch.device("cpu")
 
@@ -62,9 +63,9 @@ def batches(data, tmp_path_factory):
 @pytest.mark.parametrize("samples", [0, 20, 1_000_000])
 def test_the_batches_of_all_processes_together_are_those_of_one_in_the_order_of_micro_steps(batches, ranks, samples):
     counters = {"iter_num": samples // 20, "samples": samples}
-    together = itertools.zip_longest(*(batches(counters, rank, ranks) for rank in range(ranks)))
-    found = [batch for turn in together for batch in turn if batch is not None]
-    expected = batches(counters, 0, 1)
+    together = itertools.zip_longest(*(share_of(batches(counters), Ranks(rank, ranks)) for rank in range(ranks)))
+    found = [batch for turn in together for batch in turn if batch is not None and targets(batch)]
+    expected = batches(counters)
     assert len(found) == len(expected) == 5
     for (x, y, mask), (expected_x, expected_y, expected_mask) in zip(found, expected):
         assert torch.equal(x, expected_x) and torch.equal(y, expected_y) and mask is expected_mask is None
@@ -72,7 +73,7 @@ def test_the_batches_of_all_processes_together_are_those_of_one_in_the_order_of_
 
 def test_an_update_reads_on_from_as_many_sequences_as_were_read_before(batches):
     def read(samples):
-        return torch.cat([x for x, _, _ in batches({"iter_num": 0, "samples": samples}, 0, 1)])  # (20, block_size)
+        return torch.cat([x for x, _, _ in batches({"iter_num": 0, "samples": samples})])  # (20, block_size)
 
     assert torch.equal(read(8), torch.cat([read(0), read(20)])[8:28])
     assert not torch.equal(read(0), read(20))
@@ -227,8 +228,17 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(data
     good = (tmp_path / "last_checkpoint.pt").read_bytes()
     status, _, err = run("train_xcoax.py", *arguments(data, tmp_path, "--learning-rate", "1e38", "--grad-clip", "0",
                                                       "--save-interval", "1000", "--eval-interval", "1000"))
-    assert status == 1 and "--learning-rate" in err and "holds update 7, which was good" in err, err
+    assert status == 1 and "--learning-rate" in err and "holds update 7" in err, err
     assert "Traceback" not in err and (tmp_path / "last_checkpoint.pt").read_bytes() == good
+
+
+def test_a_tracker_without_a_network_has_every_row(data, tmp_path):
+    """Weights & Biases itself, offline; where it cannot be reached it would otherwise wait."""
+    environment = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    status, _, err = run("train_xcoax.py", *arguments(data, tmp_path, "--max-iters", "20", "--wandb"), env=environment)
+    [log] = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
+    assert status == 0, err
+    assert log.read_bytes().count(b"train_loss") >= 2 and b"bits_per_byte" in log.read_bytes()
 
 
 def test_a_full_disk_names_the_file_and_leaves_the_old_checkpoint_whole(data, tmp_path):

@@ -79,7 +79,7 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
                 if evaluated:
                     val_loss = evaluate(model, val_batches, device, dtype, ranks)
                     found = record(folder, counters, val_loss, tokens_per_byte, progress.seconds)
-                if saved:
+                if saved and not counters["skipped_in_a_row"]:  # whose weights may be what makes them go wrong
                     folder.save_last(counters)
                 if decays(iter_num, settings, share_of_time) and not counters["decaying"]:
                     folder.save_stable(counters)
@@ -225,7 +225,8 @@ def never_warm(settings):
 def how_it_ended(settings, folder, counters, signal_received):
     """The last words of a run."""
     if signal_received:
-        return (f"Stopped by {signal_received.name} after update {counters['iter_num']:,}, saved in {folder.last}. The "
+        kept = "saved in" if folder.saved_at == counters["iter_num"] else f"of which {folder.saved_at or 0:,} are in"
+        return (f"Stopped by {signal_received.name} after update {counters['iter_num']:,}, {kept} {folder.last}. The "
                 f"same command{onward(settings)} goes on from there.")
     why = "the time was up" if counters["iter_num"] < settings.max_iters else "all updates are done"
     return (f"Finished after update {counters['iter_num']:,}: {why}. The best validation loss, "

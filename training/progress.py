@@ -2,6 +2,7 @@
 What a person sees of a run while it works: a bar or lines, losses, a sample. Nobody need be there to see it.
 """
 
+import io
 import sys
 import time
 
@@ -24,8 +25,9 @@ class Progress:
     def __init__(self, settings, iter_num, device, ranks, seconds=0.0):
         self.max_iters, self.device, self.seconds = settings.max_iters, device, seconds
         self.line_interval = max(LOG_INTERVAL, settings.eval_interval // LINES // LOG_INTERVAL * LOG_INTERVAL)
-        self.bar = tqdm(total=settings.max_iters, initial=iter_num, unit="update", dynamic_ncols=True, file=sys.stderr,
-                        smoothing=0.05, disable=None if ranks.first else True)  # None: unless it is a terminal
+        self.bar = tqdm(total=settings.max_iters, initial=iter_num, unit="update", dynamic_ncols=True,
+                        file=sys.stderr if ranks.first else io.StringIO(), smoothing=0.05,
+                        disable=None)  # unless it is a terminal
         self.failed = set()
         self.before, self.updates = seconds, 0
         self.restart_timer()

@@ -28,9 +28,7 @@ class LoopSettings:
     """Minutes of training at most: whatever the machine, the rate has decayed by then. Equal runs are then no longer
     equal to the bit, because the clock decides."""
 
-    RATE: ClassVar = "learning rate and optimiser"
-    optimizer: Literal["adamw", "muon"] = "adamw"
-    """muon: orthogonalised momentum for the hidden matrices, AdamW for the rest."""
+    RATE: ClassVar = "learning rate"
     learning_rate: float = 3e-4
     """Highest rate, reached after the warm-up. Muon learns best at several times AdamW's."""
     embedding_rate: float | None = None
@@ -46,6 +44,10 @@ class LoopSettings:
     """Share of the run over which wsd decays."""
     lr_decay_iters: int | None = None
     """Update at which the decay ends; by default max_iters."""
+
+    OPTIMIZER: ClassVar = "optimiser"
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: orthogonalised momentum for the hidden matrices, AdamW for the rest."""
     weight_decay: float = 0.1
     """Decay of matrices; the norms' scales have none."""
     beta1: float = 0.9

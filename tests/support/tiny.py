@@ -84,11 +84,12 @@ def learn(model, tokenizer, draw, steps, learning_rate):
     return model
 
 
-def start(script, *arguments, **options):
-    """Start a script of the project with its output on pipes; one thread, so that tests may share two cores."""
+def start(script, *arguments, env={}, **options):
+    """Start a script of the project with its output on pipes; one thread, so that tests may share two cores. env adds
+    to the environment."""
     return subprocess.Popen([sys.executable, str(ROOT / script), *map(str, arguments)], text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"}, **options)
+                            env={**os.environ, "OMP_NUM_THREADS": "1", **env}, **options)
 
 
 def run(script, *arguments, **options):
