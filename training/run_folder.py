@@ -19,14 +19,13 @@ import checkpoint
 from program.device import pick_device, pick_dtype
 from program.files import append, atomic_write
 from program.ranks import Ranks
-from program.streams import say, visible
+from program.streams import say
+from training.curve import plot_losses, read_rows
 from training.schedule import decays
 from training.settings import MOST_SEQUENCES
 
 NOT_KEPT = ("data_dir", "out_dir", "model_path",  # paths, and what each part of a run may change
             "overwrite", "reset_optimizer", "device", "wandb")
-COUNTS = ("iter", "tokens")  # that every row of metrics.jsonl has; the losses are drawn so
-LOSSES = {"train_loss": {"alpha": 0.5}, "val_loss": {"marker": "o", "markersize": 3}}
 ANEW = {"data": "The shards are not what they were", "eval_tokens": "Another part of the validation split is read"}
 
 
@@ -188,54 +187,19 @@ def _name(dtype):
     return str(dtype).removeprefix("torch.")
 
 
-def _rows(path):
-    """Pairs (line, row) of a metrics.jsonl; the row is None where the line is none, such as one cut short by a kill."""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-        try:
-            row = json.loads(line)
-            whole = line.endswith("\n") and all(type(row[name]) is int and 0 <= row[name] < 2**63 for name in COUNTS)
-            whole = whole and all(type(row.get(name)) in (float, int, type(None)) for name in LOSSES)
-        except (ValueError, KeyError, TypeError, RecursionError):
-            whole = False
-        yield line, row if whole else None
-
-
 def _seconds(path):
     """The seconds of training that the rows of a metrics.jsonl tell of."""
-    found = [row.get("seconds") for _, row in _rows(path) if row is not None] if path.is_file() else []
-    return max((s for s in found if type(s) in (float, int) and math.isfinite(s)), default=0.0)
+    rows = [row for _, row in read_rows(path) if row is not None] if path.is_file() else []
+    return max((row["seconds"] for row in rows if row.get("seconds") is not None), default=0.0)
 
 
 def _trim(path, iter_num):
     """Drop rows written after the update that a run resumes from; a last line cut short by a kill goes, too."""
     if not path.is_file():
         return
-    rows = list(_rows(path))
+    rows = list(read_rows(path))
     damaged = sum(row is None for _, row in rows[:-1])
     if damaged:
         say(f"{path} has {damaged:,} damaged {'row' if damaged == 1 else 'rows'}, dropped.")
     with atomic_write(path, "w") as file:
         file.writelines(line for line, row in rows if row is not None and row["iter"] <= iter_num)
-
-
-def plot_losses(metrics, picture, title):
-    """Draw the losses in a metrics.jsonl against the tokens trained on."""
-    import matplotlib
-    matplotlib.use("Agg")  # no window, and none is needed on a server
-    from matplotlib import pyplot
-
-    rows = [row for _, row in _rows(metrics) if row is not None]
-    figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    try:
-        for name, style in LOSSES.items():
-            points = [(row["tokens"], row[name]) for row in rows if row.get(name) is not None]
-            if points:
-                axes.plot(*zip(*points), label=name.replace("_", " "), **style)
-        axes.set(xlabel="tokens trained on", ylabel="loss (nats per token)")
-        axes.set_title(visible(title), parse_math=False)  # a folder's name is no formula
-        axes.legend()
-        axes.grid(alpha=0.3)
-        with atomic_write(picture) as file:
-            figure.savefig(file, format="png", dpi=110)
-    finally:
-        pyplot.close(figure)
