@@ -41,11 +41,8 @@ def _plain(value):
     return sys.intern(value) if isinstance(value, str) else value
 
 
-def save(path, model, tokenizer, settings, counters, optimizer=None, kind="base"):
-    """Write a checkpoint atomically; settings and counters are dicts of plain values, optimizer only for resuming.
-
-    Raises OSError naming the file where it cannot be written; the old one is then whole.
-    """
+def content_of(model, tokenizer, settings, counters, optimizer=None, kind="base"):
+    """What a checkpoint holds of these; its tensors are those of model and optimiser themselves."""
     content = {
         "format": FORMAT, "kind": kind, "config": asdict(model.config), "direction": tokenizer.direction,
         "tokenizer": tokenizer.model, "settings": settings, "counters": counters,
@@ -53,13 +50,25 @@ def save(path, model, tokenizer, settings, counters, optimizer=None, kind="base"
     }
     if optimizer is not None:
         content["optimizer"] = optimizer.state_dict()
-    content["sha256"] = digest(path, content)
+    return content
+
+
+def write(path, content):
+    """Write what content_of() has made, with its digest, atomically. Raises what save() raises."""
     with atomic_write(path) as file:
         kept = _FirstError(file)
         try:
-            torch.save(_plain(content), kept)
+            torch.save(_plain({**content, "sha256": digest(path, content)}), kept)
         except RuntimeError as error:  # how torch reports that it could not write
             raise kept.error or error from None
+
+
+def save(path, model, tokenizer, settings, counters, optimizer=None, kind="base"):
+    """Write a checkpoint atomically; settings and counters are dicts of plain values, optimizer only for resuming.
+
+    Raises OSError naming the file where it cannot be written; the old one is then whole.
+    """
+    write(path, content_of(model, tokenizer, settings, counters, optimizer, kind))
 
 
 class _FirstError:

@@ -61,7 +61,7 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
         fast_model, clock = compiled(model, device, settings.compile), Clock(settings.max_minutes, counters)
         updates = Updates(model, fast_model, optimizer, settings, device, dtype, ranks)
         losses = Losses(settings, folder, whereabouts)
-        with (advice_on_memory(), folder.tracked(), StopSignals() as stop,
+        with (advice_on_memory(), folder.tracked(), folder.writing(), StopSignals() as stop,
               Progress(settings, counters["iter_num"], device, ranks, folder.seconds) as progress):
             upcoming = batches(counters)
             while True:
@@ -71,7 +71,7 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
                 rate = learning_rate_at(iter_num, settings, share_of_time)
                 set_rates(optimizer, rate)
                 last = iter_num >= settings.max_iters or share_of_time >= 1
-                is_new = folder.saved_at != iter_num  # a run that goes on has evaluated this update before it was saved
+                is_new = folder.given_at != iter_num  # a run that goes on has evaluated this update before it was saved
                 evaluated = is_new and (iter_num % settings.eval_interval == 0 or last)
                 saved = is_new and (iter_num % settings.save_interval == 0 or last or stopping)
                 if evaluated or saved:

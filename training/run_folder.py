@@ -35,10 +35,10 @@ class RunFolder:
 
     counters says where the run is: "iter_num" updates, "samples" sequences and "tokens" so far, "best_val_loss",
     "loss_sum" and "loss_count" of the updates that the next row of metrics is the mean of, updates "skipped" and
-    "skipped_in_a_row", and the "first_batch_size"; saved_at is the update in last_checkpoint.pt, None if there is none.
-    settings are those that the checkpoints keep. seconds of training are in metrics.jsonl already. Of several processes
-    the first alone writes. Raises ValueError where the folder holds another run, or a finished one that is not to
-    be thrown away.
+    "skipped_in_a_row", and the "first_batch_size"; saved_at is the update in last_checkpoint.pt, None if there is none,
+    and given_at the one that was last given to be written there. settings are those that the checkpoints keep. seconds
+    of training are in metrics.jsonl already. Of several processes the first alone writes. Raises ValueError where the
+    folder holds another run, or a finished one that is not to be thrown away.
     """
 
     def __init__(self, settings, model, tokenizer, optimizer, kind, ranks=Ranks()):
@@ -59,7 +59,8 @@ class RunFolder:
         self.counters = {"iter_num": 0, "samples": 0, "tokens": 0, "best_val_loss": math.inf, "loss_sum": 0.0,
                          "loss_count": 0, "skipped": 0, "skipped_in_a_row": 0, "decaying": 0,
                          "first_batch_size": settings.batch_size}
-        self.saved_at = None
+        self.given_at = self.resumed_at = None
+        self.writer, self.told = checkpoint.Writer(self._not_written), set()
         if goes_on:
             self._go_on(settings)
         ranks.agree("the update to go on from, so a folder that all processes see must hold the run",
@@ -67,7 +68,7 @@ class RunFolder:
         # The last checkpoint goes first: what is left of a run that is thrown away must not be gone on with.
         self.thrown_away = [self.last, self.stable, self.best, self.metrics, self.picture] if settings.overwrite else []
         if self.writes and not settings.overwrite:
-            _trim(self.metrics, -1 if self.saved_at is None else self.saved_at)
+            _trim(self.metrics, -1 if self.resumed_at is None else self.resumed_at)
         self.seconds = 0.0 if settings.overwrite else _seconds(self.metrics)
         self.wandb, self.tracker = settings.wandb and self.writes, None
 
@@ -85,18 +86,18 @@ class RunFolder:
         if type(begun_with := self.counters["first_batch_size"]) is not int or not 1 <= begun_with <= MOST_SEQUENCES:
             raise ValueError(f"{source} is damaged, so training cannot go on from it: the batch size with which it "
                              f"began is {begun_with!r}. Choose another --out-dir, or start anew with --overwrite.")
-        self.saved_at = self.counters["iter_num"]
+        self.given_at = self.resumed_at = self.counters["iter_num"]
         chosen = self.settings["dtype"]
         if settings.dtype == "auto" and old.get("dtype") in ("bfloat16", "float32"):
             self.settings["dtype"] = old["dtype"]
         changed = [f"{name} {old[name]} -> {value}" for name, value in self.settings.items()
                    if name in old and old[name] != value]
         end, before = settings.lr_decay_iters, old.get("lr_decay_iters")
-        if end is not None and end != before and end <= self.saved_at:
-            raise ValueError(f"--lr-decay-iters {end} ends the schedule before update {self.saved_at:,}, at which "
+        if end is not None and end != before and end <= self.resumed_at:
+            raise ValueError(f"--lr-decay-iters {end} ends the schedule before update {self.resumed_at:,}, at which "
                              "this run goes on: it would learn at the lowest rate alone. Take a later one, or leave it "
                              "out.")
-        say(f"Going on from {source}, update {self.saved_at:,}"
+        say(f"Going on from {source}, update {self.resumed_at:,}"
               + (f", with changed settings: {', '.join(changed)}" if changed else ""))
         if self.settings["dtype"] != chosen:
             say(f"It computes in {old['dtype']}, as before; a run that began on this device would take {chosen}. "
@@ -153,16 +154,38 @@ class RunFolder:
         if self.tracker:
             self.tracker.log(row, step=counters["iter_num"])
 
+    @property
+    def saved_at(self):
+        written = self.writer.written.get(self.last)
+        return written["iter_num"] if written else self.resumed_at
+
+    @contextlib.contextmanager
+    def writing(self):
+        """Checkpoints are written in the background; on leaving all are there. Raises OSError if one cannot be."""
+        try:
+            yield
+        finally:
+            self.writer.finish()
+
+    def _write(self, path, counters, optimizer=None):
+        self.writer.save(path, self.model, self.tokenizer, self.settings, counters, optimizer, self.kind)
+
+    def _not_written(self, error):
+        """Training goes on without a checkpoint; the same reason is told once."""
+        if str(error) not in self.told:
+            say(f"{error} Training goes on, and it is tried again with the next save.")
+        self.told.add(str(error))
+
     def save_last(self, counters):
         """Write last_checkpoint.pt."""
         if self.writes:
-            checkpoint.save(self.last, self.model, self.tokenizer, self.settings, counters, self.optimizer, self.kind)
-        self.saved_at = counters["iter_num"]
+            self._write(self.last, counters, self.optimizer)
+        self.given_at = counters["iter_num"]
 
     def save_stable(self, counters):
         """Write stable_checkpoint.pt, and note in counters that from now on the rate falls."""
         if self.writes:
-            checkpoint.save(self.stable, self.model, self.tokenizer, self.settings, counters, self.optimizer, self.kind)
+            self._write(self.stable, counters, self.optimizer)
         counters["decaying"] = 1
 
     def save_if_best(self, counters, val_loss):
@@ -170,8 +193,7 @@ class RunFolder:
         if math.isfinite(val_loss) and val_loss < counters["best_val_loss"]:
             counters["best_val_loss"] = val_loss
             if self.writes:
-                checkpoint.save(self.best, self.model, self.tokenizer, self.settings, counters,
-                                kind=self.kind)
+                self._write(self.best, counters)
 
     def plot(self):
         """Draw metrics.jsonl as loss.png."""

@@ -33,7 +33,10 @@ def opened(data, tmp_path):
         for p in model.parameters():
             p.grad = torch.zeros_like(p)
         optimizer.step()  # without its state no run goes on
-        return RunFolder(settings, model, tokenizer, optimizer, kind)
+        folder = RunFolder(settings, model, tokenizer, optimizer, kind)
+        save = folder.writer.save
+        folder.writer.save = lambda *state: (save(*state), folder.writer.finish())  # which a run does at its end
+        return folder
 
     return open_folder
 
