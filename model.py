@@ -8,8 +8,8 @@ The language model: a GPT in Llama's form, with a key/value cache.
 How texts are drawn from it is told in sampling/: `sampling.generate(model, ids, 100)`.
 
 RMSNorm (arXiv:1910.07467), rotary positions (arXiv:2104.09864), SwiGLU (arXiv:2002.05202), no biases, output weights
-tied to the token embedding. Which way the text runs is not known here: the model predicts the next id of whatever it is
-given.
+tied to the token embedding or of their own. Which way the text runs is not known here: the model predicts the next id
+of whatever it is given.
 
 Weights and rotary tables are float32. For bfloat16 wrap the calls in torch.autocast, as training and sampling do.
 """
@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 # The most that the rotary tables may hold, 64 MB: a block of 131,072 tokens with heads of 128. No weight depends on
 # block_size, so nothing else would bound what a checkpoint may ask for.
 ROTARY_NUMBERS = 2**24
+EMBEDDING_STD = 1.0  # of an embedding that is not the output layer, too
 
 
 @dataclass
@@ -40,10 +41,15 @@ class GPTConfig:
     dropout: float = 0.0
     rope_theta: float = 10000.0
     norm_eps: float = 1e-5
+    tied: bool = True  # the output layer shares the embedding's weights
 
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
+            if field.type is bool:
+                if not isinstance(value, bool):
+                    raise ValueError(f"{field.name} is {value!r}; set it to true or false.")
+                continue
             if isinstance(value, bool) or not isinstance(value, int if field.type is int else (int, float)):
                 whole = "whole " if field.type is int else ""
                 raise ValueError(f"{field.name} is {value!r}; set it to a {whole}number.")
@@ -271,7 +277,9 @@ class GPT(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)  # read at the bottom, and again as the output weights
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        if not config.tied:
+            self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.norm = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
@@ -281,16 +289,21 @@ class GPT(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
         self.init_weights()
 
-    def init_weights(self):
+    def init_weights(self, zero_projections=False):
         """Normal with deviation 0.02; the two projections into the residual stream smaller, by the root of their
-        number.
+        number, so that the stream's variance does not grow with depth, or zero, as suits Muon, whose steps do not
+        depend on the size of a gradient.
 
-        So the stream's variance does not grow with depth. Zero would go wrong here: the stream would be the embedding
-        alone, and with tied weights the model would begin by predicting the very token it has just read.
+        An output layer of its own begins at zero, and every token as likely as any other; the embedding is then of
+        deviation EMBEDDING_STD, for nothing but the first norm reads it.
         """
         for name, p in self.named_parameters():
-            if name.endswith("proj.weight"):
+            if name == "head.weight" or name.endswith("proj.weight") and zero_projections:
+                nn.init.zeros_(p)
+            elif name.endswith("proj.weight"):
                 nn.init.normal_(p, std=0.02 / math.sqrt(2 * self.config.n_layer))
+            elif name == "wte.weight" and not self.config.tied:
+                nn.init.normal_(p, std=EMBEDDING_STD)
             elif p.dim() == 2:
                 nn.init.normal_(p, std=0.02)
             else:
@@ -313,7 +326,7 @@ class GPT(nn.Module):
             x, targets = x[counted], targets[counted]  # the output layer is run for the counted positions only
             more = -len(x) % 64  # a CPU compiles its kernels for every number of rows: few numbers, level memory
             x, targets = F.pad(x, (0, 0, 0, more)), F.pad(targets, (0, more), value=-1)
-        return None, OutputLoss.apply(x, self.wte.weight, targets, torch.is_grad_enabled())
+        return None, OutputLoss.apply(x, self.output_weight, targets, torch.is_grad_enabled())
 
     def hidden(self, idx, cache=None):
         """What the output layer reads for ids idx (B, T): (B, T, n_embd).
@@ -343,10 +356,15 @@ class GPT(nn.Module):
 
     def logits(self, x):
         """The output layer: logits (…, vocab_size) for what hidden() gives, (…, n_embd)."""
-        return F.linear(x, self.wte.weight)
+        return F.linear(x, self.output_weight)
+
+    @property
+    def output_weight(self):
+        """(vocab_size, n_embd)"""
+        return self.wte.weight if self.config.tied else self.head.weight
 
     def num_params(self):
-        """Number of weights; the tied embedding counts once."""
+        """Number of weights; a tied embedding counts once."""
         return sum(p.numel() for p in self.parameters())
 
     def activation_bytes(self, tokens, size=2):
@@ -358,8 +376,9 @@ class GPT(nn.Module):
     def flops_per_token(self):
         """Floating point operations per trained token, forward and backward (PaLM, arXiv:2204.02311, appendix B).
 
-        Six per weight (the tied embedding multiplies once, as output), and 12 * n_layer * n_embd * block_size for
-        attention, counted as if every position saw the whole block, as is the custom.
+        Six per weight (an embedding multiplies only where it is the output layer, too), and 12 * n_layer * n_embd *
+        block_size for attention, counted as if every position saw the whole block, as is the custom.
         """
         c = self.config
-        return 6 * self.num_params() + 12 * c.n_layer * c.n_embd * c.block_size
+        multiplying = self.num_params() - (0 if c.tied else self.wte.weight.numel())
+        return 6 * multiplying + 12 * c.n_layer * c.n_embd * c.block_size

@@ -44,6 +44,8 @@ class TrainSettings(LoopSettings):
     """Tokens that the model sees at once."""
     dropout: float = 0.0
     """Share of activations dropped in training; 0.1 helps when a small corpus is read many times."""
+    tied: bool = True
+    """Let the output layer share the embedding's weights: a smaller model, which learns more slowly."""
 
 
 def split_for_sample(text, backward):
@@ -86,7 +88,8 @@ def main():
         for split in ("train", "val"))
     torch.manual_seed(settings.seed)
     model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, **{name: getattr(settings, name) for name in (
-        "n_layer", "n_head", "n_embd", "block_size", "dropout")}))
+        "n_layer", "n_head", "n_embd", "block_size", "dropout", "tied")}))
+    model.init_weights(zero_projections=settings.optimizer == "muon")
 
     def tensors(pair):
         return (*map(torch.from_numpy, pair), None)

@@ -45,7 +45,8 @@ class OpenModel:
         for module in model.modules():
             if isinstance(module, nn.Linear):
                 module.weight = nn.Parameter(module.weight.detach().to(self.dtype), requires_grad=False)
-        model.wte = _ExactEmbedding(model.wte.weight.detach(), self.dtype)
+        if model.config.tied:  # otherwise the embedding is only read
+            model.wte = _ExactEmbedding(model.wte.weight.detach(), self.dtype)
         return replace(self, model=model)
 
     def __str__(self):

@@ -106,6 +106,21 @@ def test_output_projections_begin_smaller_the_deeper_the_model():
             assert_close(block.attention.qkv.weight.std().item(), 0.02, rtol=0.05, atol=0)
 
 
+def test_where_all_projections_begin_at_zero_every_token_is_as_likely_and_the_blocks_add_nothing():
+    model = GPT(GPTConfig(block_size=8, vocab_size=VOCAB, n_layer=2, n_head=4, n_embd=32, tied=False))
+    model.init_weights(zero_projections=True)
+    idx = random_ids(2, 9)
+    assert_close(model(idx[:, :-1], idx[:, 1:])[1].item(), math.log(VOCAB))
+    assert_close(model.hidden(idx[:, :8]), model.norm(model.wte(idx[:, :8])))
+    assert abs(model.wte.weight.std().item() - 1) < 0.1
+
+
+def test_an_output_layer_of_its_own_costs_weights_and_no_operations():
+    tied, untied = tiny(), tiny(tied=False)
+    assert untied.num_params() == tied.num_params() + tied.wte.weight.numel()
+    assert untied.flops_per_token() == tied.flops_per_token()
+
+
 def test_the_standard_shape_has_163_million_parameters():
     with torch.device("meta"):
         model = GPT(GPTConfig())
@@ -227,8 +242,10 @@ def test_a_tiny_model_memorises_one_batch():
 # ---- the cache
 
 
-def test_cached_logits_equal_uncached_logits_at_every_step():
-    model, idx = tiny(), random_ids(3, 16)
+@pytest.mark.parametrize("tied", [True, False])
+def test_cached_logits_equal_uncached_logits_at_every_step(tied):
+    model, idx = tiny(tied=tied), random_ids(3, 16)
+    assert model(idx)[0].std() > 0.1
     with torch.no_grad():
         whole = model(idx)[0]  # (3, 16, VOCAB)
         cache = KVCache(model.config, 16)

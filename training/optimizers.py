@@ -6,6 +6,8 @@ import math
 
 import torch
 
+from model import EMBEDDING_STD
+
 MOMENTUM = 0.95
 
 
@@ -14,13 +16,17 @@ def make_optimizer(model, settings, device):
 
     Matrices decay, the norms' scales do not.
     """
-    embedding = [p for module in model.modules() if isinstance(module, torch.nn.Embedding) for p in module.parameters()]
-    hidden = [p for p in model.parameters() if p.dim() >= 2 and all(p is not other for other in embedding)]
+    embedding, output = model.wte.weight, model.output_weight
+    hidden = [p for p in model.parameters() if p.dim() >= 2 and p is not embedding and p is not output]
     scales = [p for p in model.parameters() if p.dim() < 2]
-    decay, share = settings.weight_decay, (settings.embedding_rate or settings.learning_rate) / settings.learning_rate
-    groups = [{"params": embedding, "weight_decay": decay, "share": share, "muon": False},
+    decay, rate = settings.weight_decay, settings.learning_rate
+    head_rate = settings.head_rate or rate
+    groups = [{"params": [output], "weight_decay": decay, "share": head_rate / rate, "muon": False},
               {"params": hidden, "weight_decay": decay, "share": 1.0, "muon": settings.optimizer == "muon"},
-              {"params": scales, "weight_decay": 0.0, "share": share, "muon": False}]
+              {"params": scales, "weight_decay": 0.0, "share": head_rate / rate, "muon": False}]
+    if embedding is not output:  # most of its rows have no gradient in an update: no decay
+        share = (settings.embedding_rate or head_rate * EMBEDDING_STD / 0.02) / rate
+        groups.append({"params": [embedding], "weight_decay": 0.0, "share": share, "muon": False})
     optimizer = MuonAndAdamW(groups, betas=(settings.beta1, settings.beta2), fused=device.type != "mps")
     set_rates(optimizer, settings.learning_rate)
     return optimizer

@@ -31,8 +31,11 @@ class LoopSettings:
     RATE: ClassVar = "learning rate"
     learning_rate: float = 3e-4
     """Highest rate, reached after the warm-up. Muon learns best at several times AdamW's."""
+    head_rate: float | None = None
+    """Highest rate of the output layer and the norms; by default learning_rate. It rises and falls with the other."""
     embedding_rate: float | None = None
-    """Highest rate of the embedding and the norms; by default learning_rate. It rises and falls with the other."""
+    """Highest rate of an embedding that is not the output layer, too; by default 50 times head_rate, since its weights
+    begin 50 times as large."""
     min_lr: float = 3e-5
     """Rate at the end of the decay."""
     warmup_iters: int = 100
@@ -99,7 +102,7 @@ _BOUNDS = {  # what a value must be, and in words
                     (lambda v: 1 <= v <= MOST_SEQUENCES, f"from 1 to {MOST_SEQUENCES:,}")),
     **dict.fromkeys(("max_iters", "eval_interval", "eval_tokens", "save_interval", "lr_decay_iters"),
                     (lambda v: 1 <= v < 2**40, "at least 1 and below 2**40")),
-    **dict.fromkeys(("max_minutes", "learning_rate", "embedding_rate"),
+    **dict.fromkeys(("max_minutes", "learning_rate", "head_rate", "embedding_rate"),
                     (lambda v: 0 < v < math.inf, "above 0 and finite")),
     **dict.fromkeys(("min_lr", "weight_decay", "grad_clip"), (lambda v: 0 <= v < math.inf, "at least 0 and finite")),
     **dict.fromkeys(("beta1", "beta2"), (lambda v: 0 <= v < 1, "at least 0 and below 1")),

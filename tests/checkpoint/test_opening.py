@@ -180,8 +180,9 @@ def test_a_junk_tokenizer_is_refused_by_the_name_of_its_file(path, junk):
 
 
 @torch.no_grad()
-def test_a_model_for_sampling_computes_the_same_to_the_bit_as_one_converted_at_every_token(path):
-    opened = checkpoint.open_model(path, device="cpu", dtype="bfloat16")
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_for_sampling_computes_the_same_to_the_bit_as_one_converted_at_every_token(tmp_path, tied):
+    opened = checkpoint.open_model(save_small(tmp_path / "model.pt", tied=tied), device="cpu", dtype="bfloat16")
     writer = opened.for_sampling()
     with opened.autocast():
         assert torch.equal(opened.model(IDX)[0], writer.model(IDX)[0])

@@ -7,13 +7,25 @@ from tests.support.tiny import tiny_model
 from training.optimizers import make_optimizer, orthogonalized, set_rates
 from training.settings import LoopSettings
 
-SETTINGS = LoopSettings(learning_rate=0.01, embedding_rate=0.002, weight_decay=0.5, beta1=0.8, beta2=0.9)
+SETTINGS = LoopSettings(learning_rate=0.01, head_rate=0.002, embedding_rate=0.03, weight_decay=0.5, beta1=0.8,
+                        beta2=0.9)
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def model():
-    return tiny_model(n_layer=3)
+@pytest.fixture(params=[True, False], ids=["tied", "untied"])
+def model(request):
+    return tiny_model(n_layer=3, tied=request.param)
+
+
+def role(model, p):
+    """What a parameter is to the optimiser."""
+    if p is model.output_weight:
+        return "output"
+    return "embedding" if p is model.wte.weight else "hidden" if p.dim() == 2 else "scale"
+
+
+RATES = {"hidden": 0.01, "output": 0.002, "scale": 0.002, "embedding": 0.03}
+DECAYING = ("hidden", "output")
 
 
 @pytest.fixture(params=["adamw", "muon"])
@@ -31,23 +43,23 @@ def test_every_parameter_is_in_exactly_one_group(model, optimizer):
     assert len(found) == len(set(found)) and set(found) == {id(p) for p in model.parameters()}
 
 
-def test_matrices_decay_and_scales_do_not(model, optimizer):
-    """Seen from what a step does where no gradient pulls; the embedding has a rate of its own."""
+def test_matrices_decay_and_scales_and_a_mere_embedding_do_not(model, optimizer):
+    """Seen from what a step does where no gradient pulls."""
     before = {p: p.detach().clone() for p in weights(optimizer)}
     for p in before:
         p.grad = torch.zeros_like(p)
     optimizer.step()
     for p, old in before.items():
-        rate = 0.002 if p is model.wte.weight else 0.01
-        torch.testing.assert_close(p.detach(), old * (1 - rate * 0.5) if p.dim() == 2 else old)
-    assert {p.dim() for p in before} == {1, 2}
+        part = role(model, p)
+        torch.testing.assert_close(p.detach(), old * (1 - RATES[part] * 0.5) if part in DECAYING else old)
+    assert {role(model, p) for p in before} == RATES.keys() - ({"embedding"} if model.config.tied else set())
 
 
 def test_the_rates_rise_and_fall_together_and_the_memories_are_those_of_the_settings(model, optimizer):
     set_rates(optimizer, 0.005)
     for group in optimizer.param_groups:
-        is_hidden = group["params"][0].dim() == 2 and group["params"][0] is not model.wte.weight
-        assert group["lr"] == pytest.approx(0.005 if is_hidden else 0.001) and group["betas"] == (0.8, 0.9)
+        assert group["lr"] == pytest.approx(RATES[role(model, group["params"][0])] / 2)
+        assert group["betas"] == (0.8, 0.9)
 
 
 @pytest.mark.parametrize("shape", [(2, 24, 64), (3, 64, 24), (1, 32, 32)])
@@ -61,19 +73,17 @@ def test_an_orthogonalised_matrix_keeps_its_directions_and_has_singular_values_n
     assert (turned - torch.diag_embed(turned.diagonal(dim1=-2, dim2=-1))).abs().max() < 0.05
 
 
-def test_muon_moves_hidden_matrices_alone_and_as_far_as_adamw_would():
-    model = tiny_model(n_layer=1)
+def test_muon_moves_hidden_matrices_alone_and_as_far_as_adamw_would(model):
     SETTINGS.optimizer = "muon"
     optimizer = make_optimizer(model, SETTINGS, CPU)
-    before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    for name, p in model.named_parameters():
-        p.grad = torch.randn_like(p) * (1e-3 if p.dim() == 2 and "wte" not in name else 0)
+    before = {p: p.detach().clone() for p in model.parameters()}
+    for p in before:
+        p.grad = torch.randn_like(p) * (1e-3 if role(model, p) == "hidden" else 0)
     optimizer.step()
-    for name, p in model.named_parameters():
-        is_hidden, rate = p.dim() == 2 and "wte" not in name, 0.002 if "wte" in name else 0.01
-        decayed = before[name] * (1 - rate * 0.5 if p.dim() == 2 else 1)
-        size = (p.detach() - decayed).square().mean().sqrt() / 0.01
-        assert 0.1 < size < 0.3 if is_hidden else size < 1e-6
+    for p, old in before.items():
+        part = role(model, p)
+        size = (p.detach() - old * (1 - RATES[part] * 0.5 * (part in DECAYING))).square().mean().sqrt() / 0.01
+        assert 0.1 < size < 0.3 if part == "hidden" else size < 1e-6
 
 
 def test_a_step_that_found_infinity_leaves_weights_and_memory_as_they_were(optimizer):
