@@ -58,6 +58,8 @@ def tiny_model(loud=1, seed=0, **shape):
     """An untrained model in eval mode; the larger its matrices (loud), the more its answers depend on all it reads."""
     torch.manual_seed(seed)
     model = GPT(GPTConfig(**{"block_size": 64, "vocab_size": 330, "n_layer": 2, "n_head": 2, "n_embd": 32, **shape}))
+    if not model.config.tied:
+        torch.nn.init.normal_(model.head.weight, std=0.02)  # it would begin at zero
     with torch.no_grad():
         for p in model.parameters():
             p.mul_(loud if p.dim() == 2 else 1)
