@@ -15,9 +15,10 @@ time.
 
 Of the others are taken, unchanged, the model, configure_optimizers, and the numbers that they recommend: smolGPT's
 config.py, and nanoGPT's train.py with its config/train_shakespeare_char.py, meant for small models. Their positions are
-learned, as both train them. Rebuilt here are an update (autocast, forward, backward, clip, step, zero) and the rate, a
-cosine after a warm-up over the same share of the run as theirs. Their scripts do not do as they are: smolGPT's goes on
-from a checkpoint and reads TinyStories, nanoGPT's computes in float32 on a CPU, and both count updates, not minutes.
+learned and their output weights tied, as both train them, so the numbers of parameters differ. Rebuilt here are an
+update (autocast, forward, backward, clip, step, zero) and the rate, a cosine after a warm-up over the same share of the
+run as theirs. Their scripts do not do as they are: smolGPT's goes on from a checkpoint and reads TinyStories, nanoGPT's
+computes in float32 on a CPU, and both count updates, not minutes.
 """
 
 import ast
@@ -88,6 +89,7 @@ class OurConfig(LoopSettings):
     n_embd: int = 1024
     block_size: int = 1024
     dropout: float = 0.0
+    tied: bool = True
 
 
 # ---- the three programs
@@ -118,7 +120,9 @@ class Program:
 class Ours(Program):
     def __init__(self, config, vocab_size, device, dtype):
         self.config = config
-        super().__init__("ours", GPT(GPTConfig(vocab_size=vocab_size, **shape_of(config))), device, dtype)
+        model = GPT(GPTConfig(vocab_size=vocab_size, tied=config.tied, **shape_of(config)))
+        model.init_weights(zero_projections=config.optimizer == "muon")
+        super().__init__("ours", model, device, dtype)
 
     def make_optimizer(self):
         return make_optimizer(self.model, self.config, self.device)
@@ -143,7 +147,8 @@ class Ours(Program):
 
     def __str__(self):
         config = self.config
-        return (f"{config.optimizer}, {config.schedule}, {config.learning_rate:g} to {config.min_lr:g}, betas "
+        apart = "" if config.tied else ", output layer of its own"
+        return (f"{config.optimizer}{apart}, {config.schedule}, {config.learning_rate:g} to {config.min_lr:g}, betas "
                 f"{config.beta1:g} and {config.beta2:g}, decay {config.weight_decay:g}")
 
 
