@@ -6,22 +6,22 @@
 #     DATA=data/xcoax bash bench/gpu.sh     # on shards of one's own
 #     bash bench/gpu.sh --device cpu --n-layer 2 --n-head 2 --n-embd 64 --block-size 64 --batch-size 4 --max-iters 20
 #
-# Flags go to every training. Writes out/gpu/. A minute or two for each training on one H100 is expected, none was timed.
+# Flags go to every training, whose runs are in out/gpu/. A minute or two for each training on one H100 is expected, none was timed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python=${PYTHON:-.venv/bin/python} data=${DATA:-data/tales}
+python=${PYTHON:-.venv/bin/python} data=${DATA:-data/tales} out=${OUT:-out/gpu}
 [ -f "$data/manifest.json" ] || "$python" preprocess_xcoax.py --dataset tales --num-chunks 4 --vocab-size 4096 --data-dir "$data"
 gpus=$("$python" -c "import torch; print(torch.cuda.device_count())")
 
 train() {  # train NAME LAUNCHER... -- FLAGS...: the last row of its metrics
     local name=$1; shift
-    "$@" train_xcoax.py config/xcoax.toml --data-dir "$data" --out-dir "out/gpu/$name" --overwrite --max-iters 40 \
-        --eval-interval 1000 --eval-tokens 65536 --save-interval 1000 --warmup-iters 10 "${flags[@]}" > "out/gpu/$name.log" 2>&1 \
-        || { tail -20 "out/gpu/$name.log"; return 1; }
-    printf '%-24s' "$name"; grep tokens_per_second "out/gpu/$name/metrics.jsonl" | tail -1
+    "$@" train_xcoax.py config/xcoax.toml --data-dir "$data" --out-dir "$out/$name" --overwrite --max-iters 40 \
+        --eval-interval 1000 --eval-tokens 65536 --save-interval 1000 --warmup-iters 10 "${flags[@]}" > "$out/$name.log" 2>&1 \
+        || { tail -20 "$out/$name.log"; return 1; }
+    printf '%-24s' "$name"; grep tokens_per_second "$out/$name/metrics.jsonl" | tail -1
 }
 
-mkdir -p out/gpu
+mkdir -p "$out"
 given=("$@")
 flags=(--no-compile "${given[@]}");                                train eager "$python"
 flags=("${given[@]}");                                             train compiled "$python"
