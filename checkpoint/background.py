@@ -23,45 +23,45 @@ def snapshot(value):
 class Writer:
     """Writes checkpoints in the order in which they are given, to the same bytes as checkpoint.save.
 
-    failed(error) is called about a file that could not be written, an OSError; what it was to hold is tried again with
-    the next checkpoint, unless that is a newer one of the same name. At most one of each name waits to be written.
-    `written` has the counters in each file that is there.
+    What could not be written (an OSError) is owed: it is tried again before the next checkpoint, unless that is a newer
+    one of the same name, and nothing else is written before it. So a file on the disk is never newer than one that was
+    given before it. failed(error, counters) is called in the writing thread about each attempt that failed, with the
+    counters of the checkpoint that was then given. `written` has the counters in each file that is there. At most one
+    of each name waits to be written.
     """
 
     def __init__(self, failed):
         self.failed, self.written = failed, {}
-        self._waiting, self._pool = {}, ThreadPoolExecutor(1)  # {path: (content, Future)}
+        self._waiting, self._pool = {}, ThreadPoolExecutor(1)  # {path: Future}; the program ends after its thread
+        self._owed = {}  # {path: content}, of which the thread alone takes care
 
     def save(self, path, *state, **more):
         """Take a copy of the state, for whose parts see checkpoint.save, and return while it is being written."""
         if path in self._waiting:
-            self._waiting[path][1].exception()  # waits: memory for one copy of each file is enough
-        again = {other: content for other, content in self._settle().items() if other != path}
-        for name, content in {**again, path: snapshot(content_of(*state, **more))}.items():
-            self._waiting[name] = content, self._pool.submit(write, name, content)
+            self._waiting[path].result()  # waits: memory for one copy of each file is enough
+        self._waiting[path] = self._pool.submit(self._write, path, snapshot(content_of(*state, **more)))
+
+    def wait(self):
+        """Return when nothing is being written: all is there, or owed."""
+        for future in self._waiting.values():
+            future.result()
 
     def finish(self):
-        """Wait until all is written. Raises OSError where a second attempt fails, too."""
-        for _, future in self._waiting.values():
-            future.exception()  # waits
-        for path, content in self._settle(tell=False).items():
+        """Wait until all is written. Raises OSError where what is owed fails again."""
+        self.wait()
+        self._pay()
+
+    def _write(self, path, content):
+        self._owed.pop(path, None)  # older
+        self._owed[path] = content
+        try:
+            self._pay()
+        except OSError as error:
+            self.failed(error, content["counters"])
+
+    def _pay(self):
+        while self._owed:
+            path, content = next(iter(self._owed.items()))
             write(path, content)
             self.written[path] = content["counters"]
-
-    def _settle(self, tell=True):
-        """Take note of what is no longer waiting; return the contents of files that could not be written."""
-        contents = {}
-        for path, (content, future) in list(self._waiting.items()):
-            if not future.done():
-                continue
-            del self._waiting[path]
-            error = future.exception()
-            if error is None:
-                self.written[path] = content["counters"]
-            elif not isinstance(error, OSError):
-                raise error
-            else:
-                contents[path] = content
-                if tell:
-                    self.failed(error)
-        return contents
+            del self._owed[path]

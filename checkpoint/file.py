@@ -29,7 +29,7 @@ OPTIONAL = {"optimizer": dict, "sha256": str}  # the one in last_checkpoint.pt o
 
 
 def _plain(value):
-    """A copy in which equal strings are one object, so that pickling depends on values alone.
+    """A copy on the CPU in which equal strings are one object, so that pickling depends on values alone.
 
     Pickle writes the second use of the same object as a reference, and whether two equal strings are one object differs
     between a fresh run and a resumed one.
@@ -38,6 +38,8 @@ def _plain(value):
         return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)([_plain(item) for item in value])
+    if isinstance(value, torch.Tensor):
+        return value.cpu()
     return sys.intern(value) if isinstance(value, str) else value
 
 
@@ -46,7 +48,7 @@ def content_of(model, tokenizer, settings, counters, optimizer=None, kind="base"
     content = {
         "format": FORMAT, "kind": kind, "config": asdict(model.config), "direction": tokenizer.direction,
         "tokenizer": tokenizer.model, "settings": settings, "counters": counters,
-        "model": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
+        "model": {name: tensor.detach() for name, tensor in model.state_dict().items()},
     }
     if optimizer is not None:
         content["optimizer"] = optimizer.state_dict()
@@ -55,10 +57,12 @@ def content_of(model, tokenizer, settings, counters, optimizer=None, kind="base"
 
 def write(path, content):
     """Write what content_of() has made, with its digest, atomically. Raises what save() raises."""
+    content = _plain(content)
+    content["sha256"] = digest(path, content)
     with atomic_write(path) as file:
         kept = _FirstError(file)
         try:
-            torch.save(_plain({**content, "sha256": digest(path, content)}), kept)
+            torch.save(content, kept)
         except RuntimeError as error:  # how torch reports that it could not write
             raise kept.error or error from None
 

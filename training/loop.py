@@ -61,7 +61,7 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
         fast_model, clock = compiled(model, device, settings.compile), Clock(settings.max_minutes, counters)
         updates = Updates(model, fast_model, optimizer, settings, device, dtype, ranks)
         losses = Losses(settings, folder, whereabouts)
-        with (advice_on_memory(), folder.tracked(), folder.writing(), StopSignals() as stop,
+        with (advice_on_memory(), folder.tracked(), StopSignals() as stop, folder.writing(),
               Progress(settings, counters["iter_num"], device, ranks, folder.seconds) as progress):
             upcoming = batches(counters)
             while True:

@@ -19,7 +19,7 @@ import checkpoint
 from program.device import pick_device, pick_dtype
 from program.files import append, atomic_write
 from program.ranks import Ranks
-from program.streams import say
+from program.streams import complain, say
 from training.curve import plot_losses, read_rows
 from training.schedule import decays
 from training.settings import MOST_SEQUENCES
@@ -156,25 +156,33 @@ class RunFolder:
 
     @property
     def saved_at(self):
+        self.writer.wait()
         written = self.writer.written.get(self.last)
         return written["iter_num"] if written else self.resumed_at
 
     @contextlib.contextmanager
     def writing(self):
-        """Checkpoints are written in the background; on leaving all are there. Raises OSError if one cannot be."""
+        """Checkpoints are written in the background; on leaving all are there. Raises OSError if one cannot be; where
+        another error ends the run, that is complained of."""
         try:
             yield
-        finally:
-            self.writer.finish()
+        except BaseException:
+            try:
+                self.writer.finish()
+            except OSError as error:
+                complain(str(error))
+            raise
+        self.writer.finish()
 
     def _write(self, path, counters, optimizer=None):
         self.writer.save(path, self.model, self.tokenizer, self.settings, counters, optimizer, self.kind)
 
-    def _not_written(self, error):
-        """Training goes on without a checkpoint; the same reason is told once."""
-        if str(error) not in self.told:
-            say(f"{error} Training goes on, and it is tried again with the next save.")
-        self.told.add(str(error))
+    def _not_written(self, error, counters):
+        """Training goes on without a checkpoint; the same reason is told once. At the end of a run it is an error."""
+        done, end, interval = counters["iter_num"], self.settings["max_iters"], self.settings["save_interval"]
+        if done < end and str(error) not in self.told:
+            self.told.add(str(error))
+            say(f"{error} Training goes on, and tries again at update {min(end, done - done % interval + interval):,}.")
 
     def save_last(self, counters):
         """Write last_checkpoint.pt."""

@@ -293,6 +293,59 @@ def test_an_update_that_a_signal_breaks_off_is_done_again_and_any_other_error_is
     assert same_bytes(tmp_path, unbroken)
 
 
+# ---- a checkpoint is being written
+
+
+def test_a_full_disk_in_the_middle_is_told_and_training_goes_on(unbroken, training, tmp_path, capsys):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def before(iter_num):  # saves at 7 and 14; the second waits for the first
+        if iter_num in (5, 20):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000 if iter_num == 5 else limits[0], limits[1]))
+
+    try:
+        training(tmp_path, before=before)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"could not write {tmp_path}")]
+    assert told and len({line.partition(" Training ")[0] for line in told}) == len(told)
+    assert all("(File too large)" in line and "Training goes on, and tries again at update " in line for line in told)
+    assert same_bytes(tmp_path, unbroken) and not list(tmp_path.glob("*.partial"))
+
+
+def test_a_run_killed_before_its_last_checkpoint_arrived_repeats_its_updates(unbroken, training, tmp_path):
+    """The best checkpoint is then newer than the last."""
+    def arrives(path, content):
+        if path.name != "last_checkpoint.pt" or content["counters"]["iter_num"] <= 7:
+            checkpoint.file.write(path, content)
+
+    with patch("checkpoint.background.write", arrives), pytest.raises(KeyboardInterrupt):
+        training(tmp_path, before=at(25, killed))
+    assert saved_update(tmp_path) == 7
+    assert checkpoint.load(tmp_path / "best_checkpoint.pt")["counters"]["iter_num"] > 7
+    training(tmp_path)
+    assert same_bytes(tmp_path, unbroken)
+    assert [row["iter"] for row in rows(tmp_path)] == [row["iter"] for row in rows(unbroken)]
+
+
+def test_a_signal_while_the_last_checkpoint_is_written_cuts_nothing_off(unbroken, training, tmp_path, capsys):
+    def interrupted(writer):
+        send(signal.SIGTERM)()
+        finish(writer)
+
+    def cut_off(*_):
+        raise AssertionError("the signal would have ended the program")
+
+    finish, before = checkpoint.Writer.finish, signal.signal(signal.SIGTERM, cut_off)
+    try:
+        with patch.object(checkpoint.Writer, "finish", interrupted):
+            training(tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert same_bytes(tmp_path, unbroken) and "Finished after update 30" in capsys.readouterr().out
+
+
 # ---- whose folder it is
 
 

@@ -2,11 +2,14 @@
 
 import json
 import math
+import threading
+from unittest.mock import patch
 
 import pytest
 import torch
 
 import checkpoint
+from checkpoint import background
 from tests.support.runs import rows
 from tests.support.tiny import make_shards, tiny_model
 from tokenizer import Tokenizer
@@ -212,6 +215,38 @@ def test_a_row_that_cannot_be_written_names_its_file(opened):
     folder.metrics.symlink_to("/dev/full")
     with pytest.raises(OSError, match=f"could not write {folder.metrics} .No space left on device.. Make room"):
         folder.log(counted(10), train_loss=3.0)
+
+
+def test_the_error_that_ends_a_run_is_raised_even_where_a_checkpoint_cannot_be_written(opened, capsys):
+    folder = opened()
+
+    def finish():
+        raise OSError("could not write last_checkpoint.pt")
+
+    folder.writer.finish = finish
+    with pytest.raises(FloatingPointError, match="not finite"), folder.writing():
+        raise FloatingPointError("not finite")
+    assert capsys.readouterr().err == "could not write last_checkpoint.pt\n"
+    with pytest.raises(OSError, match="last_checkpoint.pt"), folder.writing():
+        pass
+
+
+def test_what_was_saved_is_known_when_it_is_asked_for(opened):
+    """While the newest checkpoint is being written, and where it could not be."""
+    folder, go_on = opened(), threading.Event()
+    folder.writer = checkpoint.Writer(folder._not_written)
+    folder.save_last(counted(7, 2.5))
+    wait = folder.writer.wait
+    with (patch.object(background, "write", lambda *what: go_on.wait() and checkpoint.file.write(*what)),
+          patch.object(folder.writer, "wait", lambda: (go_on.set(), wait()))):
+        folder.save_last(counted(8, 2.5))
+        try:
+            assert folder.saved_at == 8 and folder.given_at == 8
+        finally:
+            go_on.set()
+    with patch.object(background, "write", side_effect=OSError(28, "No space left on device")):
+        folder.save_last(counted(9, 2.5))
+        assert folder.saved_at == 8 and folder.given_at == 9
 
 
 def test_the_rows_of_a_run_that_saved_nothing_are_dropped(opened):
