@@ -8,10 +8,15 @@ the processes agree upon are plain numbers, which gloo carries, so that no GPU i
 """
 
 import contextlib
+import os
+import signal
+import threading
+import time
 
 import torch
 import torch.distributed as dist
 
+_held = []  # until the program ends: let go by the model that exchanges gradients, a group may wait for its own threads
 
 class Ranks:
     """This process among those that share an update's micro-steps: number `rank` of `count`."""
@@ -51,16 +56,56 @@ class Ranks:
         return tensor
 
 
+def launched():
+    """Whether torchrun has started this process."""
+    return dist.is_torchelastic_launched()
+
+
+def may_restart():
+    """Whether torchrun runs the same command again where a process has died (--max-restarts)."""
+    return launched() and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
+
+
+@contextlib.contextmanager
+def loss_of_another(advice=lambda: ""):
+    """Turn the error of an exchange with a process that is no longer there into a ChildProcessError that says so."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo/" not in str(error):  # gloo has no type of its own
+            raise
+        raise ChildProcessError("Another process of this run has ended; what it had to say stands apart. "
+                                f"{advice()}".rstrip()) from error
+
+
 @contextlib.contextmanager
 def joined(device):
-    """The Ranks of this process, which are joined while the context lasts; one alone needs no joining."""
-    if not dist.is_torchelastic_launched():
+    """The Ranks of this process, which are joined while the context lasts; one alone needs no joining.
+
+    All leave together, as long as none fails: torchrun ends the others once one has ended with a status. Where torchrun
+    itself is killed, they stop as if it had told them to.
+    """
+    if not launched():
         yield Ranks()
         return
+    threading.Thread(target=_stop_without, args=(os.getppid(),), daemon=True).start()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+    store, rank, count = next(dist.rendezvous("env://"))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # it outlives a restart, with addresses of the dead
+        store = dist.PrefixStore(f"start_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
+    _held.append(dist.group.WORLD)
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        with loss_of_another():
+            yield (ranks := Ranks(rank, count))
+            ranks.highest(0)
     finally:
         dist.destroy_process_group()
+
+
+def _stop_without(parent):
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from program.commands import CONFIG
 from program.flags import NUMBERS, OFF, build, flags_of, read_flags
-from program.streams import complain, prepare_streams, say, speaker, visible
+from program.streams import complain, is_said, prepare_streams, say, visible
 
 
 def parse(settings_class, description, args=None, default_file=None):
@@ -162,7 +162,8 @@ def launch(main):
     except (ValueError, OSError, MemoryError, FloatingPointError) as error:
         if os.environ.get("TRACEBACK"):
             raise
-        raise SystemExit(visible(f"{speaker()}Error: {_in_words(error)}")) from None
+        message = f"Error: {_in_words(error)}"
+        raise SystemExit(1 if is_said(message) else visible(message)) from None
     except RuntimeError as error:
         if "allocate memory" not in str(error):  # how torch says that the processor's memory is too small
             raise

@@ -3,11 +3,13 @@ What the program says to a person: every message goes through visible(), because
 from strangers.
 """
 
+import hashlib
 import os
 import signal
 import sys
 import traceback
 import warnings
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -30,22 +32,22 @@ def prepare_streams():
     """Let every string be printed: UTF-8 on a pipe, and escapes for what an old terminal does not know.
 
     A stream that was closed before the program began leads nowhere. Warnings and tracebacks are made visible. Of
-    several processes that train together, the first alone speaks; what the others complain of bears their number.
+    several processes that train together, the first alone speaks; their warnings and tracebacks bear their number.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))
-    if speaker():
+    if _number():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
-    sys.excepthook = lambda *error: complain("".join(traceback.format_exception(*error)).rstrip("\n"))
-    warnings.showwarning = lambda *what: complain(warnings.formatwarning(*what[:4]).rstrip("\n"))
+    sys.excepthook = lambda *error: complain("".join(traceback.format_exception(*error)).rstrip("\n"), _number())
+    warnings.showwarning = lambda *what: complain(warnings.formatwarning(*what[:4]).rstrip("\n"), _number())
 
 
-def speaker():
-    """What stands before a complaint: nothing, but under torchrun the number of a process that is not the first."""
+def _number():
+    """What stands before a warning: nothing, but under torchrun the number of a process that is not the first."""
     rank = os.environ.get("RANK", "0") if "TORCHELASTIC_RUN_ID" in os.environ else "0"
     return "" if rank == "0" else f"[process {rank}] "
 
@@ -71,7 +73,28 @@ def say(message=""):
         say(f"Standard output takes no more ({error.strerror}): messages follow here.\n{message}")
 
 
-def complain(message):
-    """Print a message on standard error."""
+def complain(message, number=""):
+    """Print a message on standard error, with whose it is; of processes that torchrun has started on this machine, one
+    alone says what several would."""
+    if is_said(message):
+        return
     sys.stdout.flush()
-    print(visible(speaker() + message), file=sys.stderr, flush=True)
+    print(visible(number + message), file=sys.stderr, flush=True)
+
+
+def is_said(message):
+    """Whether another process that torchrun has started on this machine has said this; if not, this one now does.
+
+    They share a folder, in which torchrun gives each a place for a report of its end.
+    """
+    place = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if not place:
+        return False
+    try:
+        digest = hashlib.sha256(message.encode("utf-8", "backslashreplace")).hexdigest()
+        os.close(os.open(Path(place).parent.parent / f"{digest}.said", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return True
+    except OSError:
+        pass
+    return False

@@ -15,7 +15,7 @@ import torch
 from program import commands
 from program.device import autocast, compiled, pick_device, pick_dtype
 from program.files import locked_folder
-from program.ranks import joined
+from program.ranks import joined, launched, loss_of_another, may_restart
 from program.streams import say
 from training.losses import Losses
 from training.optimizers import make_optimizer, set_rates
@@ -38,16 +38,17 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
     next update stand.
 
     Raises FloatingPointError when ten losses in a row were not finite (the last checkpoint is kept), MemoryError with
-    what to do when the device has too little memory, OSError where another run is at work in the folder or the last
-    state cannot be saved, ValueError where the folder holds finished work or the processes do not divide the work, and
-    what checkpoint.save raises. What a person is only shown may fail: training goes on.
+    what to do when the device has too little memory, OSError where another run is at work in the folder, another
+    process of this run has ended, or the last state cannot be saved, ValueError where the folder holds finished work or
+    the processes do not divide the work, and what checkpoint.save raises. What a person is only shown may fail:
+    training goes on.
     """
     device = pick_device(settings.device)
     torch.set_float32_matmul_precision("high")  # TF32 where a GPU has it
     model.to(device).train()
     model.activation_checkpointing = settings.activation_checkpointing
     with joined(device) as ranks, locked_folder(settings.out_dir) if ranks.first else contextlib.nullcontext():
-        check_count(settings, ranks)
+        check_ranks(settings, ranks)
         optimizer = make_optimizer(model, settings, device)
         folder = RunFolder(settings, model, tokenizer, optimizer, kind, ranks)
         counters, dtype = folder.counters, pick_dtype(folder.settings["dtype"], device)
@@ -61,7 +62,8 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
         fast_model, clock = compiled(model, device, settings.compile), Clock(settings.max_minutes, counters)
         updates = Updates(model, fast_model, optimizer, settings, device, dtype, ranks)
         losses = Losses(settings, folder, whereabouts)
-        with (advice_on_memory(), folder.tracked(), StopSignals() as stop, folder.writing(),
+        with (advice_on_memory(), loss_of_another(lambda: what_is_kept(settings, folder)), folder.tracked(),
+              StopSignals(ranks.first) as stop, folder.writing(),
               Progress(settings, counters["iter_num"], device, ranks, folder.seconds) as progress):
             upcoming = batches(counters)
             while True:
@@ -104,7 +106,7 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
                 progress.count(sum(x.numel() for x, _, _ in used))
                 if counters["iter_num"] % LOG_INTERVAL == 0 or counters["iter_num"] == settings.max_iters:
                     log(folder, counters, progress, model, learning_rate=rate, **losses.read(counters))
-    progress.try_to("say how it ended", say, how_it_ended(settings, folder, counters, None if last else stopping))
+        progress.try_to("say how it ended", say, how_it_ended(settings, folder, counters, None if last else stopping))
     if stopping and not last:
         raise SystemExit(128 + stopping)  # so that `train && sample` does not go on
     return counters
@@ -158,6 +160,9 @@ class StopSignals:
     """SIGINT, SIGTERM and SIGHUP (a closed terminal) ask the loop to finish its update; a SIGINT after that ends the
     program at once. Where SIGHUP is ignored, as under nohup, it stays so."""
 
+    def __init__(self, speaks=True):
+        self.speaks = speaks
+
     def __enter__(self):
         self.received, self.number = None, 0
         numbers = [signal.SIGINT, signal.SIGTERM]
@@ -169,9 +174,11 @@ class StopSignals:
     def receive(self, number, frame):
         self.received, self.number = signal.Signals(number).name, number
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if launched() and not (self.speaks and number == signal.SIGINT):
+            return  # torchrun sends a SIGTERM of its own where another process has died, and passes no second Ctrl-C on
+        again = "" if launched() else " Ctrl-C again stops at once."
         with contextlib.suppress(OSError):  # the terminal may be what has gone
-            os.write(2, f"\n{self.received}: finishing this update, then saving. "
-                        "Ctrl-C again stops at once.\n".encode())
+            os.write(2, f"\n{self.received}: finishing this update, then saving.{again}\n".encode())
 
     def __exit__(self, *exception):
         for number, handler in self.previous.items():
@@ -187,8 +194,11 @@ def what_checkpointing_spares(model, batch_size):
     return f"--activation-checkpointing spares some {spared / 1e9:,.1f} GB, and updates take about a third longer."
 
 
-def check_count(settings, ranks):
-    """Raise ValueError where the processes cannot share an update evenly."""
+def check_ranks(settings, ranks):
+    """Raise ValueError where the processes cannot share an update evenly, or would throw their own work away."""
+    if settings.overwrite and may_restart():
+        raise ValueError("With --overwrite, each of torchrun's --max-restarts would throw away what the one before has "
+                         "done. Take another --out-dir, or --max-restarts 0.")
     steps = settings.gradient_accumulation_steps
     if steps % ranks.count:
         near = min((n for n in range(ranks.count, steps + ranks.count) if n % ranks.count == 0),
@@ -220,6 +230,13 @@ def never_warm(settings):
     return (f"The warm-up of {settings.warmup_iters:,} updates does not end within the run of {settings.max_iters:,}: "
             f"the rate rises to {end:.2g} at most, not to {settings.learning_rate:.2g}, and never decays. Shorten it "
             "with --warmup-iters.")
+
+
+def what_is_kept(settings, folder):
+    """What a run that cannot go on leaves, and how to go on."""
+    if folder.saved_at is None:
+        return "Nothing was saved yet; run the same command again."
+    return f"{folder.last} holds update {folder.saved_at:,}; the same command{onward(settings)} goes on from there."
 
 
 def how_it_ended(settings, folder, counters, signal_received):

@@ -6,6 +6,7 @@ A batch is (x, y, loss_mask): int64 (B, T) twice, and a boolean (B, T), or None 
 
 import contextlib
 import gc
+import inspect
 import math
 
 import torch
@@ -68,16 +69,16 @@ class Updates:
         self.batch_size, self.device, self.dtype, self.ranks = settings.batch_size, device, dtype, ranks
         self.model, self.parts, self.rehearsed = fast_model, 1, ranks.count == 1
         if ranks.count > 1:
-            self.model = DistributedDataParallel(fast_model, broadcast_buffers=False, gradient_as_bucket_view=True)
+            known = inspect.signature(DistributedDataParallel).parameters  # the buffers follow from the config, and
+            syncs = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # stay the same
+            self.model = DistributedDataParallel(fast_model, gradient_as_bucket_view=True, **{syncs: False})
 
     def gradients(self, batches):
         """Compute the gradients of an update, of whose batches this process takes its share; return the mean loss."""
         counted = sum(map(targets, batches))
         own = share_of(batches, self.ranks)
-        while not self.rehearsed:
-            self.rehearsed = not self.ranks.highest(self._runs_out_of_memory(own))[0]
-            if not self.rehearsed:
-                self._halve(own)
+        if not self.rehearsed:
+            self._rehearse(own)
         while True:
             try:
                 return accumulate(self.model, divided(own, self.parts), self.device, self.dtype, counted, self.ranks)
@@ -97,6 +98,16 @@ class Updates:
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return norm
+
+    def _rehearse(self, batches):
+        """Find the parts that fit, and let the exchange arrange the gradients as it finds them in a first pass: a run
+        that goes on then adds them up in the order of an unbroken one. Draws no random numbers."""
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            while self.ranks.highest(self._runs_out_of_memory(batches))[0]:
+                self._halve(batches)
+            accumulate(self.model, divided(batches[:1], self.parts)[:1], self.device, self.dtype, ranks=self.ranks)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.rehearsed = True
 
     def _runs_out_of_memory(self, batches):
         try:

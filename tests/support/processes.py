@@ -49,3 +49,20 @@ def _command(pid):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def ranks_of(mark):
+    """The processes with this mark ("NAME=value") in their environment, {rank: pid}; that of torchrun itself is None.
+
+    torchrun gives each process that trains a session of its own, and they outlive it where it is killed.
+    """
+    found = {}
+    for pid in _running(lambda *_: True):
+        try:
+            environment = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if mark in environment:
+            [rank] = [pair.removeprefix("RANK=") for pair in environment if pair.startswith("RANK=")] or [None]
+            found[rank and int(rank)] = pid
+    return found
