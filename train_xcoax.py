@@ -4,6 +4,7 @@ Train the backward language model on shards written by preprocess_xcoax.py.
     python train_xcoax.py                                             # config/xcoax.toml, the full model
     python train_xcoax.py config/tales.toml                           # the demo: minutes on a laptop
     python train_xcoax.py config/tinystories.toml --learning-rate 1e-3
+    torchrun --standalone --nproc-per-node=4 train_xcoax.py           # the same on four GPUs
 
 Reads data/xcoax/. Writes out/xcoax/best_checkpoint.pt, last_checkpoint.pt, metrics.jsonl and loss.png. Stopped at any
 moment, by Ctrl-C or by kill -9, the same command goes on from last_checkpoint.pt.

@@ -18,6 +18,7 @@ import torch.distributed as dist
 
 _held = []  # until the program ends: let go by the model that exchanges gradients, a group may wait for its own threads
 
+
 class Ranks:
     """This process among those that share an update's micro-steps: number `rank` of `count`."""
 
@@ -72,7 +73,7 @@ def loss_of_another(advice=lambda: ""):
     try:
         yield
     except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo/" not in str(error):  # gloo has no type of its own
+        if not isinstance(error, dist.DistError) and "gloo/" not in str(error):  # gloo has no class of its own
             raise
         raise ChildProcessError("Another process of this run has ended; what it had to say stands apart. "
                                 f"{advice()}".rstrip()) from error
@@ -91,18 +92,19 @@ def joined(device):
     threading.Thread(target=_stop_without, args=(os.getppid(),), daemon=True).start()
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store, rank, count = next(dist.rendezvous("env://"))
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # it outlives a restart, with addresses of the dead
-        store = dist.PrefixStore(f"start_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank, world_size=count)
-    _held.append(dist.group.WORLD)
     try:
         with loss_of_another():
+            store, rank, count = next(dist.rendezvous("env://"))
+            if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":  # it outlives a restart, and has addresses of
+                store = dist.PrefixStore(f"start_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)      # the dead
+            dist.init_process_group(backend, store=store, rank=rank, world_size=count)
+            _held.append(dist.group.WORLD)
             yield (ranks := Ranks(rank, count))
             ranks.highest(0)
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
 
 
 def _stop_without(parent):

@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from torch.distributed.run import get_args_parser
 
 from program import settings
 
@@ -17,12 +18,16 @@ MODULES += [path for room in ROOT.glob("*/__init__.py") if room.parent.name != "
             for path in room.parent.rglob("*.py")]
 
 # A program is a script ("train_xcoax.py", "bench/bench_text.py") or a module of ours ("-m corpus.tales"); its command
-# begins a line, or stands in backticks.
-COMMAND = re.compile(r"(?:^[#$ ]*|`)(?:\.venv/bin/)?python ([\w/]+\.py|-m \w+\.[\w.]+)\b([^\n`]*)", re.M)
+# begins a line, or stands in backticks. torchrun has flags of its own before the script.
+COMMAND = re.compile(r"(?:^[#$ ]*|`)(?:\.venv/bin/)?(?:python|torchrun(?: --[\w-]+(?:=\S+)?)+) "
+                     r"([\w/]+\.py|-m \w+\.[\w.]+)\b([^\n`]*)", re.M)
+TORCHRUN = re.compile(r"(?:^[#$ ]*|`)torchrun (--[^\n`]*)", re.M)
 COMMANDS = sorted({(program, arguments.strip())
                    for page in [*PAGES, ROOT / "demo.sh", *ROOT.glob("config/*.toml"), *MODULES]
                    for program, arguments in COMMAND.findall(page.read_text(encoding="utf-8"))
                    if "{" not in arguments and "\\" not in arguments})  # those are put together by a program
+TORCHRUN_COMMANDS = sorted({found for page in [*PAGES, *MODULES] for found in TORCHRUN.findall(
+    page.read_text(encoding="utf-8"))})
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)
 
 
@@ -90,6 +95,19 @@ def test_every_printed_command_is_understood_by_its_script(program, arguments, m
     monkeypatch.syspath_prepend(ROOT / "bench")
     words = list(before_redirection(shlex.split(arguments, comments=True)))
     assert settings.parse(settings_class(imported(program)), "", words)
+
+
+@pytest.mark.parametrize("arguments", TORCHRUN_COMMANDS)
+def test_every_printed_command_is_understood_by_torchrun(arguments):
+    words = shlex.split(arguments, comments=True)
+    read = get_args_parser().parse_args(words)
+    assert (ROOT / read.training_script).is_file() and (read.training_script, read.training_script_args) in [
+        (program, shlex.split(more, comments=True)) for program, more in COMMANDS]
+
+
+def test_there_are_torchrun_commands_for_one_machine_and_for_several():
+    assert any("--standalone" in arguments for arguments in TORCHRUN_COMMANDS)
+    assert any("--nnodes=2" in arguments for arguments in TORCHRUN_COMMANDS)
 
 
 @pytest.mark.parametrize("page, path", found_in_pages(r"`([\w./-]+\.(?:py|sh|toml|md|txt|yml|cff))`"))

@@ -156,6 +156,9 @@ class RunFolder:
 
     @property
     def saved_at(self):
+        if not self.writes:  # another process does
+            with contextlib.suppress(OSError, ValueError):
+                return checkpoint.load(self.last, tensors=False)["counters"]["iter_num"]
         self.writer.wait()
         written = self.writer.written.get(self.last)
         return written["iter_num"] if written else self.resumed_at

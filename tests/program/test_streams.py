@@ -11,7 +11,7 @@ import sys
 import pytest
 from tqdm import tqdm
 
-from program.streams import prepare_streams, say, visible
+from program.streams import complain, prepare_streams, say, visible
 from tests.support.terminal import Terminal
 from tests.support.tiny import ROOT
 
@@ -160,3 +160,18 @@ def test_no_bar_of_any_program_reaches_a_pipe():
                 assert given.get("disable") in ("None", "not progress"), f"{path}, line {node.lineno}"
                 bars += 1
     assert bars > 5
+
+
+def test_of_processes_that_torchrun_has_started_one_alone_says_what_several_would(monkeypatch, tmp_path, capsys):
+    for number, said in ((0, "wrong flag"), (1, "wrong flag"), (1, "no room"), (0, "no room")):
+        (tmp_path / str(number)).mkdir(exist_ok=True)
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / str(number) / "error.json"))
+        complain(said, f"[{number}] ")
+    assert capsys.readouterr().err == "[0] wrong flag\n[1] no room\n"
+
+
+def test_without_torchrun_everything_is_said(monkeypatch, capsys):
+    monkeypatch.delenv("TORCHELASTIC_ERROR_FILE", raising=False)
+    complain("once")
+    complain("once")
+    assert capsys.readouterr().err == "once\nonce\n"
