@@ -3,6 +3,7 @@ The programs attacked: odd strings, damaged files, files of strangers, kills, fu
 
     python bench/bench_faults.py                                    # everything, a quarter of an hour
     python bench/bench_faults.py --attacks checkpoints --share 0.1  # a tenth of one
+    python bench/bench_faults.py --attacks kills ranks              # training and the rest killed, one process and two
 
 What must hold: no traceback, nothing damaged or strange taken in silence, nothing lost, no hang. What was stopped or
 refused goes on with the same command and ends with the same bytes as an unbroken run. tests/ holds the same laws on a
@@ -17,6 +18,7 @@ import json
 import os
 import random
 import resource
+import secrets
 import shutil
 import signal
 import string
@@ -45,7 +47,7 @@ REFUSED = (ValueError, OSError, MemoryError, FloatingPointError)  # what launch(
 @dataclass
 class BenchSettings:
     attacks: tuple[str, ...] = ()
-    """Which: strings, shards, checkpoints, records, kills, disks, rivals; none named is all."""
+    """Which: strings, shards, checkpoints, records, kills, ranks, disks, rivals; none named is all."""
     share: float = 1.0
     """Of the cases of each."""
     seed: int = 1
@@ -269,12 +271,19 @@ class Stage:
     name: str
     command: tuple
     makes: tuple  # folders and files
+    processes: int = 1
 
-    def start(self, folder, **options):
-        return subprocess.Popen(
-            [sys.executable, ROOT / self.command[0], *self.command[1:]], cwd=folder, start_new_session=True,
+    def start(self, folder, restarts=0, **options):
+        mark, torchrun = secrets.token_hex(8), ()
+        if self.processes > 1:
+            torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={self.processes}",
+                        f"--max-restarts={restarts}")
+        process = subprocess.Popen(
+            [sys.executable, *torchrun, ROOT / self.command[0], *self.command[1:]], cwd=folder, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env={**os.environ, "OMP_NUM_THREADS": "1"}, **options)
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MARK": mark}, **options)
+        process.mark = f"MARK={mark}"
+        return process
 
     def run(self, folder, **options):
         """(status, output) of a run to its end; a run that takes too long has the status None."""
@@ -291,7 +300,7 @@ class Stage:
                     if path.name == "metrics.jsonl":
                         rows = map(json.loads, content.splitlines())
                         content = repr([{name: value for name, value in row.items() if name not in (
-                            "tokens_per_second", "teraflops")} for row in rows]).encode()
+                            "tokens_per_second", "teraflops", "seconds")} for row in rows]).encode()
                     found[str(path.relative_to(folder))] = hashlib.sha256(content).hexdigest()
         return found
 
@@ -313,6 +322,18 @@ STAGES = (
 )
 
 
+def by_two(stage, out, *more):
+    """A stage of training that two processes share, in a folder of its own."""
+    return Stage(f"{stage.name} by two", (*stage.command, "--out-dir", out, *more), (out,), processes=2)
+
+
+def shared_stages():
+    """Both kinds of training by two processes, after the stages that they need."""
+    documents, train, examples, finetune, _ = STAGES
+    steps = ("--gradient-accumulation-steps", "2")
+    return documents, train, by_two(train, "out2", *steps), examples, by_two(finetune, "tuned2", *steps)
+
+
 def ended(process):
     try:
         output, _ = process.communicate(timeout=STAGE_SECONDS)
@@ -323,20 +344,24 @@ def ended(process):
 
 
 def kill(process):
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """kill -9 of a program and of all processes that torchrun has started for it, each of which leads a group."""
+    from tests.support.processes import ranks_of
+
+    for group in [process.pid, *ranks_of(process.mark).values()]:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
     process.communicate()
 
 
 class Unbroken:
     """All stages once, undisturbed: what they make, and how long each takes."""
 
-    def __init__(self, folder):
-        self.folder = folder / "unbroken"
+    def __init__(self, folder, stages=STAGES):
+        self.folder, self.stages = folder / "unbroken", stages
         self.folder.mkdir()
         (self.folder / "responses.txt").write_text("".join(f"The cat sat on step {n}.\n" for n in range(1500)))
         self.seconds, self.results = {}, {}
-        for stage in STAGES:
+        for stage in stages:
             started = time.monotonic()
             status, output = stage.run(self.folder)
             if status != 0:
@@ -349,7 +374,7 @@ class Unbroken:
         """A folder in which everything is ready for a stage."""
         folder = Path(tempfile.mkdtemp(dir=self.folder.parent))
         for path in self.folder.iterdir():
-            if not any(path.name in later.makes for later in STAGES[STAGES.index(stage):]):
+            if not any(path.name in later.makes for later in self.stages[self.stages.index(stage):]):
                 (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path.name)
         yield folder
         shutil.rmtree(folder)
@@ -387,6 +412,57 @@ def kills(settings, folder):
                 unbroken.check(attack, stage, place, what, times)
     attack.report()
     return attack
+
+
+def ranks(settings, folder):
+    """Training by two processes: kill -9 of all of them, and the same command goes on; of one of them, and torchrun
+    starts all again; both end with the bytes of an unbroken run of two."""
+    unbroken, rng = Unbroken(folder, shared_stages()), random.Random(settings.seed)
+    rounds, times = max(1, round(5 * settings.share)), 4
+    stages = [stage for stage in unbroken.stages if stage.processes > 1]
+    attack = Attack("ranks", len(stages) * rounds * times * 2)
+    for stage in stages:
+        for _ in range(rounds):
+            with unbroken.before(stage) as place:
+                moments = [rng.uniform(0, unbroken.seconds[stage]) for _ in range(times)]
+                for moment in moments:
+                    process = stage.start(place)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.communicate(timeout=moment)
+                    kill(process)
+                what = f"{stage.name}, all killed after {', '.join(f'{moment:.2f}' for moment in moments)} s"
+                unbroken.check(attack, stage, place, what, times)
+            with unbroken.before(stage) as place:
+                kill_one_of(attack, unbroken, stage, place, rng, times)
+    attack.report()
+    return attack
+
+
+def kill_one_of(attack, unbroken, stage, folder, rng, times):
+    """kill -9 of one process, again and again, where torchrun starts all again as often."""
+    from tests.support.processes import ranks_of
+
+    process, told, killed = stage.start(folder, restarts=times), [], []
+    while process.poll() is None and len(killed) < times:
+        moment = rng.uniform(0, unbroken.seconds[stage])
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=moment)
+        training = {rank: pid for rank, pid in ranks_of(process.mark).items() if rank is not None and pid not in killed}
+        if training:
+            rank = rng.choice(sorted(training))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(training[rank], signal.SIGKILL)
+            killed.append(training[rank])
+            told.append(f"{rank} after {moment:.2f} s")
+    status, output = ended(process)
+    what = f"{stage.name}, process {', '.join(told)}"
+    if status != 0:
+        attack.fault(f"{what}: torchrun does not start it again: status {status}: {output[-1500:]}")
+    elif stage.result(folder) != unbroken.results[stage]:
+        attack.fault(f"{what}: goes on to something else")
+    else:
+        for number in range(times):
+            attack.went("same bytes" if number < len(killed) else "not killed, as the run had ended")
 
 
 def disks(settings, folder):
@@ -432,7 +508,8 @@ def rivals(settings, folder):
     return attack
 
 
-ATTACKS = {function.__name__: function for function in (strings, shards, checkpoints, records, kills, disks, rivals)}
+ATTACKS = {function.__name__: function
+           for function in (strings, shards, checkpoints, records, kills, ranks, disks, rivals)}
 
 
 def main():
