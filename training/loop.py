@@ -180,9 +180,9 @@ class StopSignals:
         with contextlib.suppress(OSError):  # the terminal may be what has gone
             os.write(2, f"\n{self.received}: finishing this update, then saving.{again}\n".encode())
 
-    def __exit__(self, *exception):
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
+    def __exit__(self, error, *_):
+        for number, handler in self.previous.items():  # what ends the run is said, even if torchrun sends its SIGTERM
+            signal.signal(number, signal.SIG_IGN if error and launched() and number == signal.SIGTERM else handler)
 
 
 def what_checkpointing_spares(model, batch_size):
