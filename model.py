@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 # The most that the rotary tables may hold, 64 MB: a block of 131,072 tokens with heads of 128. No weight depends on
 # block_size, so nothing else would bound what a checkpoint may ask for.
 ROTARY_NUMBERS = 2**24
+WEIGHT_STD = 0.02    # of first weights, unless init_weights() says otherwise
 EMBEDDING_STD = 1.0  # of an embedding that is not the output layer, too
 
 
@@ -301,11 +302,11 @@ class GPT(nn.Module):
             if name == "head.weight" or name.endswith("proj.weight") and zero_projections:
                 nn.init.zeros_(p)
             elif name.endswith("proj.weight"):
-                nn.init.normal_(p, std=0.02 / math.sqrt(2 * self.config.n_layer))
+                nn.init.normal_(p, std=WEIGHT_STD / math.sqrt(2 * self.config.n_layer))
             elif name == "wte.weight" and not self.config.tied:
                 nn.init.normal_(p, std=EMBEDDING_STD)
             elif p.dim() == 2:
-                nn.init.normal_(p, std=0.02)
+                nn.init.normal_(p, std=WEIGHT_STD)
             else:
                 nn.init.ones_(p)
 

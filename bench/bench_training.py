@@ -2,7 +2,7 @@
 How long training takes to a loss: time and updates, several settings beside each other, with several seeds.
 
     python bench/bench_training.py data/small
-    python bench/bench_training.py data/small --variants adamw muon --tokens 8e6 --seeds 1 2 --output out/bench_training
+    python bench/bench_training.py data/small --variants adamw default --tokens 8e6 --seeds 1 2 --output out/timed
 
 Runs `train_xcoax.py config/small.toml` as its user would, once for every variant and seed, two at a time, each on one
 core with one thread, in an order in which the variants take turns: what disturbs the machine disturbs all alike. The
@@ -33,7 +33,7 @@ from program.settings import launch, parse
 from program.streams import say
 
 # Flags beside config/small.toml. Each is written out in full: the defaults of config/ change with what is found here.
-_ADAMW = ["--optimizer", "adamw", "--schedule", "cosine"]
+_ADAMW = ["--optimizer", "adamw", "--schedule", "cosine", "--tied", "--head-rate", "off", "--embedding-rate", "off"]
 VARIANTS = {
     "adamw": [*_ADAMW, "--batch-size", "32", "--learning-rate", "2e-3", "--min-lr", "1e-4", "--warmup-iters", "50"],
     "default": [],

@@ -22,6 +22,7 @@ from training.optimizers import make_optimizer, set_rates
 from training.progress import LOG_INTERVAL, Progress
 from training.run_folder import RunFolder
 from training.schedule import Clock, decays, learning_rate_at
+from training.settings import onward
 from training.update import Updates, evaluate
 
 SMALL = 2e9  # bytes of activations that every machine for training has room for
@@ -217,11 +218,6 @@ def advice_on_memory():
     except torch.OutOfMemoryError as error:
         raise MemoryError("The device ran out of memory. Take --activation-checkpointing, a smaller --block-size, or a "
                           "smaller model.") from error
-
-
-def onward(settings):
-    """What must not be in a command that goes on."""
-    return " (without --overwrite)" if settings.overwrite else ""
 
 
 def never_warm(settings):

@@ -8,6 +8,7 @@ import torch
 
 from program.streams import say
 from training.progress import LOG_INTERVAL
+from training.settings import onward
 
 MOST_IN_A_ROW = 10  # skipped updates: after so many, the next would be skipped as well
 
@@ -58,9 +59,8 @@ class Losses:
         settings, folder = self.settings, self.folder
         kept = "" if folder.saved_at is None else (
             f"{folder.last} holds update {folder.saved_at:,}; no skipped update has changed it. ")
-        onward = " (without --overwrite)" if settings.overwrite else ""
         return (f"{MOST_IN_A_ROW} updates in a row, up to {iter_num:,}, had a loss or a gradient that was not finite: "
-                f"training stops here. {kept}Go on with a lower rate{onward}:\n"
+                f"training stops here. {kept}Go on with a lower rate{onward(settings)}:\n"
                 f"    --learning-rate {settings.learning_rate / 3:.2g}"
                 f" --min-lr {min(settings.min_lr, settings.learning_rate / 30):.2g}\n"
                 "or, where that does not help, begin anew with --overwrite.")

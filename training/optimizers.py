@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from model import EMBEDDING_STD
+from model import EMBEDDING_STD, WEIGHT_STD
 
 MOMENTUM = 0.95
 
@@ -25,7 +25,7 @@ def make_optimizer(model, settings, device):
               {"params": hidden, "weight_decay": decay, "share": 1.0, "muon": settings.optimizer == "muon"},
               {"params": scales, "weight_decay": 0.0, "share": head_rate / rate, "muon": False}]
     if embedding is not output:  # most of its rows have no gradient in an update: no decay
-        share = (settings.embedding_rate or head_rate * EMBEDDING_STD / 0.02) / rate
+        share = (settings.embedding_rate or head_rate * EMBEDDING_STD / WEIGHT_STD) / rate
         groups.append({"params": [embedding], "weight_decay": 0.0, "share": share, "muon": False})
     optimizer = MuonAndAdamW(groups, betas=(settings.beta1, settings.beta2), fused=device.type != "mps")
     set_rates(optimizer, settings.learning_rate)
