@@ -10,9 +10,6 @@ Reads data/xcoax/. Writes out/xcoax/best_checkpoint.pt, last_checkpoint.pt, metr
 moment, by Ctrl-C or by kill -9, the same command goes on from last_checkpoint.pt.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 
 from model import GPT, GPTConfig
@@ -24,29 +21,10 @@ from sampling import generate
 from shards import Windows, read_manifest, read_split, totals
 from tokenizer import Tokenizer
 from training.loop import train
-from training.settings import LoopSettings
+from training.settings import TrainSettings
 
 SAMPLE_TOKENS, ENDING_SEGMENTS = 120, 24
 TOO_MANY_PASSES = 100  # over the corpus; beyond some 16, each teaches little (arXiv:2305.16264)
-
-
-@dataclass
-class TrainSettings(LoopSettings):
-    """Model shape and what the loop needs."""
-
-    MODEL: ClassVar = "model"
-    n_layer: int = 12
-    """Transformer blocks."""
-    n_head: int = 16
-    """Attention heads per block."""
-    n_embd: int = 1024
-    """Width of the model."""
-    block_size: int = 1024
-    """Tokens that the model sees at once."""
-    dropout: float = 0.0
-    """Share of activations dropped in training; 0.1 helps when a small corpus is read many times."""
-    tied: bool = True
-    """Let the output layer share the embedding's weights: a smaller model, which learns more slowly."""
 
 
 def split_for_sample(text, backward):
@@ -88,8 +66,7 @@ def main():
         Windows(read_split(settings.data_dir, split, tokenizer), settings.block_size, settings.seed, split)
         for split in ("train", "val"))
     torch.manual_seed(settings.seed)
-    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, **{name: getattr(settings, name) for name in (
-        "n_layer", "n_head", "n_embd", "block_size", "dropout", "tied")}))
+    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, **settings.shape))
     model.init_weights(zero_projections=settings.optimizer == "muon")
 
     def tensors(pair):

@@ -49,7 +49,7 @@ from shards import Windows, read_manifest, read_split
 from tokenizer import Tokenizer
 from training.optimizers import make_optimizer, set_rates
 from training.schedule import learning_rate_at
-from training.settings import LoopSettings
+from training.settings import TrainSettings
 from training.update import Updates
 
 FORMS = ("eager", "compiled")
@@ -80,18 +80,6 @@ class BenchSettings:
     """Highest rate of nanoGPT, likewise."""
 
 
-@dataclass
-class OurConfig(LoopSettings):
-    """What a file in config/ sets for train_xcoax.py."""
-
-    n_layer: int = 12
-    n_head: int = 16
-    n_embd: int = 1024
-    block_size: int = 1024
-    dropout: float = 0.0
-    tied: bool = True
-
-
 # ---- the three programs
 
 
@@ -120,7 +108,7 @@ class Program:
 class Ours(Program):
     def __init__(self, config, vocab_size, device, dtype):
         self.config = config
-        model = GPT(GPTConfig(vocab_size=vocab_size, tied=config.tied, **shape_of(config)))
+        model = GPT(GPTConfig(vocab_size=vocab_size, **config.shape))
         model.init_weights(zero_projections=config.optimizer == "muon")
         super().__init__("ours", model, device, dtype)
 
@@ -197,10 +185,6 @@ class Other(Program):
         advised = self.advised
         return (f"its AdamW, cosine, {advised.learning_rate:g} to {advised.min_lr:g}, betas {advised.beta1:g} and "
                 f"{advised.beta2:g}, decay {advised.weight_decay:g}")
-
-
-def shape_of(config):
-    return {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "dropout")}
 
 
 def imported(path, name, **known):
@@ -328,7 +312,7 @@ def main():
     settings = parse(BenchSettings, __doc__)
     if settings.rounds < 1 or settings.minutes <= 0 or settings.slice_seconds <= 0:
         raise ValueError("--rounds, --minutes and --slice-seconds must be above zero")
-    config = parse(OurConfig, __doc__, [str(settings.config)])
+    config = parse(TrainSettings, __doc__, [str(settings.config)])
     config = dataclasses.replace(config, dropout=0.0, max_iters=NO_END, lr_decay_iters=None)
     torch.set_num_threads(settings.threads)
     torch.set_float32_matmul_precision("high")  # all three ask for TF32 where a GPU has it
@@ -347,7 +331,8 @@ def main():
     def batches_at(update):
         return [tensors(train_windows.batch((update * steps + step) * size, size)) for step in range(steps)]
 
-    shape = {"vocab_size": tokenizer.vocab_size, **shape_of(config)}
+    shape = {"vocab_size": tokenizer.vocab_size, **config.shape}
+    del shape["tied"]  # theirs always are
     programs = []
     for name, opened in (("ours", None), ("smolGPT", lambda: open_smolgpt(settings.smolgpt, shape,
                                                                            settings.smolgpt_rate)),

@@ -1,6 +1,5 @@
 """What the pages print is what the programs take, and what they name is there."""
 
-import dataclasses
 import importlib
 import re
 import shlex
@@ -10,6 +9,7 @@ import pytest
 from torch.distributed.run import get_args_parser
 
 from program import settings
+from tests.support.runs import settings_class
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -43,13 +43,6 @@ def imported(program):
     """The module of a program; those of bench/ are found once their folder is on the path."""
     path = source(program).relative_to(ROOT).with_suffix("")
     return importlib.import_module(path.name if path.parts[0] == "bench" else ".".join(path.parts))
-
-
-def settings_class(module):
-    """The dataclass of a script that becomes its flags."""
-    [found] = [value for name, value in vars(module).items() if name.endswith("Settings")
-               and dataclasses.is_dataclass(value) and value.__module__ == module.__name__]
-    return found
 
 
 def has_settings(program):

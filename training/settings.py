@@ -1,5 +1,5 @@
 """
-What pre-training and fine-tuning both set.
+What training sets: first what pre-training and fine-tuning share.
 """
 
 import math
@@ -94,6 +94,30 @@ class LoopSettings:
                 raise ValueError(f"{name} is {value}; it must be {expected}")
         if self.min_lr > self.learning_rate:
             raise ValueError(f"min_lr {self.min_lr} is above learning_rate {self.learning_rate}; lower it too")
+
+
+@dataclass
+class TrainSettings(LoopSettings):
+    """What pre-training sets besides: the model's shape. Fine-tuning takes it from the checkpoint."""
+
+    MODEL: ClassVar = "model"
+    n_layer: int = 12
+    """Transformer blocks."""
+    n_head: int = 16
+    """Attention heads per block."""
+    n_embd: int = 1024
+    """Width of the model."""
+    block_size: int = 1024
+    """Tokens that the model sees at once."""
+    dropout: float = 0.0
+    """Share of activations dropped in training; 0.1 helps when a small corpus is read many times."""
+    tied: bool = True
+    """Let the output layer share the embedding's weights: a smaller model, which learns more slowly."""
+
+    @property
+    def shape(self):
+        """What GPTConfig takes besides the vocabulary's size."""
+        return {name: getattr(self, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "dropout", "tied")}
 
 
 MOST_SEQUENCES = 2**20

@@ -21,6 +21,7 @@ import train_xcoax
 from program import commands
 from program.flags import flags_of
 from program.settings import parse
+from tests.support.runs import settings_class
 from tests.support.tiny import ROOT
 
 SCRIPTS = [script.removesuffix(".py") for steps in commands.SCRIPTS.values() for script in steps.values()]
@@ -63,11 +64,11 @@ class Example(Base):
     learning_rate: float = 0.2
 
 
-def help_of(settings_class=Example, description=DESCRIPTION, args=("--help",), **options):
+def help_of(example=Example, description=DESCRIPTION, args=("--help",), **options):
     """What --help prints."""
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as ended:
-        parse(settings_class, description, args, **options)
+        parse(example, description, args, **options)
     assert ended.value.code in (0, None)
     return printed.getvalue()
 
@@ -142,9 +143,7 @@ def test_arguments_that_must_be_given_leave_no_place_for_a_settings_file(capsys)
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_help_of_a_script_names_every_setting_once_and_says_something_of_each(script):
     module = importlib.import_module(script)
-    [settings_class] = [found for found in vars(module).values() if dataclasses.is_dataclass(found)
-                        and found.__module__ == script and found.__name__.endswith("Settings")]
-    flags, shown = flags_of(settings_class), help_of(settings_class, module.__doc__)
+    flags, shown = flags_of(settings_class(module)), help_of(settings_class(module), module.__doc__)
     assert sorted(name for names in boxes(shown).values() for name in names) == sorted(flags)
     assert all(flag.help for flag in flags.values()) and "{None}" not in shown
     for command in re.findall(r"^    python .*?(?= +# |$)", module.__doc__, re.M):
@@ -153,8 +152,7 @@ def test_the_help_of_a_script_names_every_setting_once_and_says_something_of_eac
 
 @pytest.mark.parametrize("script", [train_xcoax, finetune_xcoax])
 def test_no_box_of_the_trainings_help_is_longer_than_a_screen(script):
-    settings_class = getattr(script, "TrainSettings" if script is train_xcoax else "FinetuneSettings")
-    assert max(map(len, boxes(help_of(settings_class)).values())) <= 10
+    assert max(map(len, boxes(help_of(settings_class(script))).values())) <= 10
 
 
 def test_help_names_the_files_that_suit_a_script_and_the_one_it_shows():

@@ -19,7 +19,7 @@ from program.ranks import Ranks, loss_of_another
 from tests.support.processes import is_running, ranks_of, wait_until
 from tests.support.runs import call, rows
 from tests.support.tiny import ROOT, SHAPE, make_shards
-from training.loop import check_ranks
+from training.advice import check_ranks
 from training.settings import LoopSettings
 
 FILES = ["best_checkpoint.pt", "last_checkpoint.pt"]

@@ -1,6 +1,5 @@
 """What settings promise: defaults, then a file, then flags; a wrong name or type is an error wherever it stands."""
 
-import dataclasses
 import importlib
 import re
 import shlex
@@ -15,6 +14,7 @@ import pytest
 import tyro
 
 from program import settings
+from tests.support.runs import settings_class
 from training.settings import LoopSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -294,9 +294,7 @@ def script_of(config):
 @pytest.mark.parametrize("config", sorted(ROOT.glob("config/*.toml")), ids=lambda path: path.name)
 def test_every_file_in_config_parses_for_its_script(config):
     script = importlib.import_module(script_of(config))
-    [settings_class] = [found for found in vars(script).values() if dataclasses.is_dataclass(found)
-                        and found.__module__ == script.__name__ and found.__name__.endswith("Settings")]
-    run = settings.parse(settings_class, "", [str(config)])
+    run = settings.parse(settings_class(script), "", [str(config)])
     entries = tomllib.loads(config.read_text(encoding="utf-8"))
     assert entries
     assert {name: str(getattr(run, name)) for name in entries} == {name: str(value) for name, value in entries.items()}

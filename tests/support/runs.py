@@ -1,5 +1,6 @@
 """A training run watched from outside, and scripts called in this process."""
 
+import dataclasses
 import json
 import sys
 from unittest.mock import patch
@@ -11,6 +12,14 @@ def call(script, *arguments):
     """Run a script's main() in this process."""
     with patch.object(sys, "argv", [script.__name__, *map(str, arguments)]):
         script.main()
+
+
+def settings_class(script):
+    """The dataclass that becomes a script's flags: its own, or the one that it takes from training/settings.py."""
+    found = [value for name, value in vars(script).items()
+             if name.endswith("Settings") and name != "LoopSettings" and dataclasses.is_dataclass(value)]
+    [found] = [value for value in found if value.__module__ == script.__name__] or found
+    return found
 
 
 def rows(out):

@@ -20,8 +20,9 @@ from shards import Windows, read_split
 from tests.support.runs import rows
 from tests.support.tiny import make_shards, tiny_model
 from tokenizer import Tokenizer
-from training.loop import StopSignals, train
+from training.loop import train
 from training.settings import LoopSettings
+from training.stopping import StopSignals
 from training.update import accumulate
 
 FILES = ("best_checkpoint.pt", "last_checkpoint.pt")
@@ -233,7 +234,7 @@ def test_a_signal_is_taken_where_not_even_standard_error_can_be_written(monkeypa
     def gone(*_):
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("training.loop.os.write", gone)
+    monkeypatch.setattr("training.stopping.os.write", gone)
     with StopSignals() as stop:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.received == "SIGTERM"
