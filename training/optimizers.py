@@ -38,20 +38,29 @@ def set_rates(optimizer, rate):
         group["lr"] = rate * group["share"]
 
 
-def orthogonalized(matrices, steps=5):
+def orthogonalized(matrices):
     """To each of the matrices, (n, rows, columns), nearly the nearest one with orthogonal rows, or columns, whichever
     are fewer: its singular values are between 0.7 and 1.2.
 
-    Newton-Schulz iteration in bfloat16 with the coefficients of Muon (Jordan et al. 2024,
-    kellerjordan.github.io/posts/muon), which bring small singular values up fast rather than all of them to 1.
+    Five steps of Newton-Schulz iteration in bfloat16 with the coefficients of Muon (Jordan et al. 2024,
+    kellerjordan.github.io/posts/muon), which bring small singular values up fast rather than all of them to 1. Each
+    step multiplies x by a polynomial of x @ x.mT, so that where x is longer than wide, several steps are cheaper taken
+    on that square and multiplied with x at the end: a third less work for the shapes of a transformer. After three
+    steps it is computed anew from x, or bfloat16 would make it drift.
     """
     x = matrices.bfloat16()
     if tall := x.size(-2) > x.size(-1):
         x = x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
+    for steps in (3, 2) if x.size(-2) < x.size(-1) else (1, 1, 1, 1, 1):
+        gram, product = x @ x.mT, None
+        for step in range(steps):
+            factor = torch.baddbmm(gram, gram, gram, beta=-4.7750, alpha=2.0315)
+            factor.diagonal(dim1=-2, dim2=-1).add_(3.4445)
+            product = factor if product is None else factor @ product
+            if step + 1 < steps:
+                gram = factor @ (gram @ factor)
+        x = product @ x
     return (x.mT if tall else x).to(matrices.dtype)
 
 

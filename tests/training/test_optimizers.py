@@ -73,6 +73,18 @@ def test_an_orthogonalised_matrix_keeps_its_directions_and_has_singular_values_n
     assert (turned - torch.diag_embed(turned.diagonal(dim1=-2, dim2=-1))).abs().max() < 0.05
 
 
+@pytest.mark.parametrize("shape", [(64, 192), (192, 64), (64, 64)])
+def test_small_singular_values_are_brought_up_by_one_polynomial_whatever_the_shape(shape):
+    """Against five plain steps in float64, on values that fall to a hundred thousandth, as those of gradients do."""
+    u, v = (torch.linalg.qr(torch.randn(n, 64, dtype=torch.float64))[0] for n in shape)
+    values = torch.logspace(0, -5, 64, dtype=torch.float64)
+    found = orthogonalized((u * values @ v.mT).float()[None])[0]
+    expected = values / values.norm()
+    for _ in range(5):
+        expected = 3.4445 * expected - 4.7750 * expected**3 + 2.0315 * expected**5
+    assert (u.mT @ found.double() @ v - expected.diag()).abs().max() < 0.1
+
+
 def test_muon_moves_hidden_matrices_alone_and_as_far_as_adamw_would(model):
     SETTINGS.optimizer = "muon"
     optimizer = make_optimizer(model, SETTINGS, CPU)
