@@ -98,6 +98,23 @@ def test_muon_moves_hidden_matrices_alone_and_as_far_as_adamw_would(model):
         assert 0.1 < size < 0.3 if part == "hidden" else size < 1e-6
 
 
+def test_hidden_matrices_go_the_way_of_pytorchs_muon(model):
+    SETTINGS.optimizer = "muon"
+    hidden = [p for p in model.parameters() if role(model, p) == "hidden"]
+    others = [torch.nn.Parameter(p.detach().clone()) for p in hidden]
+    ours = make_optimizer(model, SETTINGS, CPU)
+    theirs = torch.optim.Muon(others, lr=0.01, weight_decay=0.5, momentum=0.95, adjust_lr_fn="match_rms_adamw")
+    start = [p.detach().clone() for p in hidden]
+    for _ in range(4):
+        for p, other in zip(hidden, others):
+            other.grad = torch.randn_like(p)
+            p.grad = other.grad.clone()
+        ours.step()
+        theirs.step()
+    for p, other, first in zip(hidden, others, start):  # bfloat16 rounds each step to a few hundredths of it
+        assert (p - other).norm() < 0.08 * (other - first).norm()
+
+
 def test_a_step_that_found_infinity_leaves_weights_and_memory_as_they_were(optimizer):
     def step(gradient):
         for p in weights(optimizer):
