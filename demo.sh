@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From nothing to two models that write backwards, on two CPU cores in about ten minutes: installs into .venv, tells
-# itself a corpus of tales, trains on it, and writes three tales; then fine-tunes on questions and answers about the same
-# world, and writes the questions to three answers.
+# From nothing to two models that write backwards, on two CPU cores in some twelve minutes: installs into .venv,
+# tells itself a corpus of tales, trains on it, and writes three tales; then fine-tunes on questions and answers about the
+# same world, and writes the questions to three answers.
 set -euo pipefail
 cd "$(dirname "$0")"
 . ./venv.sh requirements.txt
@@ -22,7 +22,7 @@ ENDINGS
 echo; echo "4. BackChat's examples: answers, and the questions that led to them"
 .venv/bin/python preprocess_instruct.py --dataset tales --tokenizer out/tales/best_checkpoint.pt --data-dir data/instruct_tales
 
-echo; echo "5. Fine-tuning: some six minutes"
+echo; echo "5. Fine-tuning: seven or eight minutes"
 .venv/bin/python finetune_xcoax.py config/instruct_tales.toml
 
 echo; echo "6. Three responses, and the instruction that the model writes for each"

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from program import commands
+from tests.support.runs import settings_class
 from tests.support.texts import fewer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,9 +76,7 @@ def recommended():
 def flags_of(kind, step):
     """The names of the flags of a script: the fields of its settings, and of the settings that stand among these."""
     module = importlib.import_module(commands.SCRIPTS[kind][step].removesuffix(".py"))
-    [settings] = [value for name, value in vars(module).items() if name.endswith("Settings")
-                  and dataclasses.is_dataclass(value) and value.__module__ == module.__name__]
-    return {flag for field in dataclasses.fields(settings)
+    return {flag for field in dataclasses.fields(settings_class(module))
             for flag in ([inner.name for inner in dataclasses.fields(typing.get_args(field.type)[0])]
                          if "OmitArgPrefixes" in str(field.type) else [field.name])}
 
