@@ -10,7 +10,6 @@ from program import commands
 from program.ranks import may_restart
 from program.streams import say
 from training.schedule import learning_rate_at
-from training.settings import onward
 
 SMALL = 2e9  # bytes of activations that every machine for training has room for
 
@@ -84,6 +83,11 @@ def what_is_kept(settings, folder):
     if folder.saved_at is None:
         return "Nothing was saved yet; run the same command again."
     return f"{folder.last} holds update {folder.saved_at:,}; the same command{onward(settings)} goes on from there."
+
+
+def onward(settings):
+    """What must not be in a command that goes on."""
+    return " (without --overwrite)" if settings.overwrite else ""
 
 
 def how_it_ended(settings, folder, counters, signal_received):

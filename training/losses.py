@@ -7,8 +7,8 @@ import math
 import torch
 
 from program.streams import say
+from training.advice import onward
 from training.progress import LOG_INTERVAL
-from training.settings import onward
 
 MOST_IN_A_ROW = 10  # skipped updates: after so many, the next would be skipped as well
 

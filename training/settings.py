@@ -134,8 +134,3 @@ _BOUNDS = {  # what a value must be, and in words
     "warmup_iters": (lambda v: 0 <= v < 2**40, "at least 0 and below 2**40"),
     "seed": (lambda v: 0 <= v < 2**40, "at least 0 and below 2**40"),
 }
-
-
-def onward(settings):
-    """What must not be in a command that goes on."""
-    return " (without --overwrite)" if settings.overwrite else ""
