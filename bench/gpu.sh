@@ -25,7 +25,7 @@ mkdir -p "$out"
 given=("$@")
 flags=(--no-compile "${given[@]}");                                train eager "$python"
 flags=("${given[@]}");                                             train compiled "$python"
-flags=(--optimizer adamw "${given[@]}");                           train adamw "$python"
+flags=(--optimizer adamw --head-rate off --learning-rate 3e-4 --min-lr 3e-5 "${given[@]}"); train adamw "$python"
 flags=(--activation-checkpointing "${given[@]}");                  train checkpointing "$python"
 flags=(--batch-size 8 --gradient-accumulation-steps 32 "${given[@]}"); train small_batches "$python"
 if [ "$gpus" -gt 1 ]; then
