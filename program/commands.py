@@ -8,8 +8,8 @@ Which command makes what. Every hint at what to run next is put together here, s
     >>> train_on("data/mine", "mine/*.txt", tokens=1_000_000, longest=10_000)
     'python train_xcoax.py config/small.toml --data-dir data/mine --out-dir out/mine'
     >>> tune_on(10_000_000, 1024, data_dir="data/pairs")
-    'python finetune_xcoax.py --data-dir data/pairs --batch-size 16 --max-iters 2441 --warmup-iters 100 \
---learning-rate 3e-4 --min-lr 3e-5'
+    'python finetune_xcoax.py --data-dir data/pairs --batch-size 16 --gradient-accumulation-steps 1 --max-iters 2441 \
+--warmup-iters 100'
 """
 
 import shlex
@@ -87,8 +87,8 @@ def tune_on(tokens, block_size, *arguments, **flags):
     updates = config["max_iters"] * config["gradient_accumulation_steps"]
     if not arguments and _PASSES * tokens < updates * config["batch_size"] * block_size:
         wanted = max(50, _FEW_PASSES * tokens // (_SMALL_BATCH * block_size))
-        flags |= {"batch_size": _SMALL_BATCH, "max_iters": wanted, "warmup_iters": min(100, wanted // 10),
-                  "learning_rate": "3e-4", "min_lr": "3e-5"}
+        flags |= {"batch_size": _SMALL_BATCH, "gradient_accumulation_steps": 1, "max_iters": wanted,
+                  "warmup_iters": min(100, wanted // 10)}
     return train("instruct", *arguments, **flags)
 
 

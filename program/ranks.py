@@ -20,10 +20,11 @@ _held = []  # until the program ends: let go by the model that exchanges gradien
 
 
 class Ranks:
-    """This process among those that share an update's micro-steps: number `rank` of `count`."""
+    """This process among those that share an update's micro-steps: number `rank` of `count`, on so many nodes, as
+    torchrun calls machines."""
 
-    def __init__(self, rank=0, count=1):
-        self.rank, self.count = rank, count
+    def __init__(self, rank=0, count=1, nodes=1):
+        self.rank, self.count, self.nodes = rank, count, nodes
 
     @property
     def first(self):
@@ -100,7 +101,7 @@ def joined(device):
                 store = dist.PrefixStore(f"start_{os.environ['TORCHELASTIC_RESTART_COUNT']}", store)      # the dead
             dist.init_process_group(backend, store=store, rank=rank, world_size=count)
             _held.append(dist.group.WORLD)
-            yield (ranks := Ranks(rank, count))
+            yield (ranks := Ranks(rank, count, int(os.environ.get("GROUP_WORLD_SIZE", 1))))
             ranks.highest(0)
     finally:
         if dist.is_initialized():

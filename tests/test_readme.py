@@ -28,6 +28,7 @@ COMMANDS = sorted({(program, arguments.strip())
                    if "{" not in arguments and "\\" not in arguments})  # those are put together by a program
 TORCHRUN_COMMANDS = sorted({found for page in [*PAGES, *MODULES] for found in TORCHRUN.findall(
     page.read_text(encoding="utf-8"))})
+DEFAULT_FILES = {"train_xcoax.py": "xcoax.toml", "finetune_xcoax.py": "instruct.toml"}
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)
 
 
@@ -91,11 +92,15 @@ def test_every_printed_command_is_understood_by_its_script(program, arguments, m
 
 
 @pytest.mark.parametrize("arguments", TORCHRUN_COMMANDS)
-def test_every_printed_command_is_understood_by_torchrun(arguments):
+def test_every_printed_command_is_understood_by_torchrun(arguments, monkeypatch):
+    monkeypatch.chdir(ROOT)
     words = shlex.split(arguments, comments=True)
     read = get_args_parser().parse_args(words)
     assert (ROOT / read.training_script).is_file() and (read.training_script, read.training_script_args) in [
         (program, shlex.split(more, comments=True)) for program, more in COMMANDS]
+    class_, default = settings_class(imported(read.training_script)), DEFAULT_FILES[read.training_script]
+    steps = settings.parse(class_, "", read.training_script_args, default).gradient_accumulation_steps
+    assert steps % (int(read.nnodes.rpartition(":")[2]) * int(read.nproc_per_node)) == 0  # processes share them
 
 
 def test_there_are_torchrun_commands_for_one_machine_and_for_several():

@@ -37,10 +37,11 @@ def check_ranks(settings, ranks):
     if steps % ranks.count:
         near = min((n for n in range(ranks.count, steps + ranks.count) if n % ranks.count == 0),
                    key=lambda n: abs(n - steps))
-        fewer = max(n for n in range(1, ranks.count + 1) if steps % n == 0)
+        counts = [n for n in range(1, steps + 1) if steps % n == 0 and n % ranks.nodes == 0]
+        other = min(counts, key=lambda n: abs(n - ranks.count), default=None)
         raise ValueError(f"{ranks.count} processes cannot share {steps} forward passes an update. Take "
-                         f"--gradient-accumulation-steps {near} (and a --batch-size that keeps the product), or "
-                         f"--nproc-per-node {fewer}.")
+                         f"--gradient-accumulation-steps {near} (and a --batch-size that keeps the product)"
+                         + (f", or --nproc-per-node {other // ranks.nodes}." if other else "."))
 
 
 def remark_on(settings, model):

@@ -54,6 +54,6 @@ def test_the_commands_for_a_gpu_train_on_a_processor_too(tmp_path):
              "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stdout + done.stderr
     rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert [*rows] == ["eager", "compiled", "adamw", "checkpointing", "small_batches"]
+    assert [*rows] == ["eager", "compiled", "adamw", "checkpointing", "large_batches"]
     losses = {name: json.loads(row)["train_loss"] for name, row in rows.items()}
     assert losses["eager"] == losses["checkpointing"] != losses["adamw"]
