@@ -315,7 +315,8 @@ class GPT(nn.Module):
 
         Without targets: logits (B, T, vocab_size), and loss is None. With targets (B, T): logits is None (they are
         never held all at once, see OutputLoss), and loss is the float32 mean cross-entropy in nats over the positions
-        where loss_mask (B, T) is true, all if it is None; 0 where it is true nowhere.
+        where loss_mask (B, T) is true, all if it is None; 0 where it is true nowhere. Give the mask on
+        the CPU: its positions are counted there, and nothing waits for the device.
         """
         x = self.hidden(idx)  # (B, T, n_embd)
         if targets is None:
@@ -323,8 +324,9 @@ class GPT(nn.Module):
         if loss_mask is None:
             x, targets = x.flatten(0, 1), targets.flatten()  # (B * T, n_embd) and (B * T,)
         else:
-            counted = loss_mask.bool()
-            x, targets = x[counted], targets[counted]  # the output layer is run for the counted positions only
+            counted = loss_mask.flatten().nonzero().squeeze(1).to(x.device, non_blocking=True)
+            # The output layer is run for the counted positions only.
+            x, targets = (t.flatten(0, 1).index_select(0, counted) for t in (x, targets))
             more = -len(x) % 64  # a CPU compiles its kernels for every number of rows: few numbers, level memory
             x, targets = F.pad(x, (0, 0, 0, more)), F.pad(targets, (0, more), value=-1)
         return None, OutputLoss.apply(x, self.output_weight, targets, torch.is_grad_enabled())

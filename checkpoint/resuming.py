@@ -37,8 +37,8 @@ def resume(path, model, tokenizer, optimizer, kind, same_settings, reset_optimiz
     check_weights(path, content["model"], model)
     before = _name(content["optimizer"].get("state"))
     now = "muon" if any(group.get("muon") for group in optimizer.param_groups) else "adamw"
-    anew = reset_optimizer and before != now
-    if before != now and not anew and content["counters"].get("iter_num") != 0:
+    anew = before != now and (reset_optimizer or content["counters"].get("iter_num") == 0)
+    if before != now and not anew:
         raise ValueError(f"{path} holds the state of the optimiser {before}, and this run is to use {now}. Go on with\n"
                          f"    --optimizer {before}\nor with the weights alone:\n    --reset-optimizer")
     wrong = _wrong_counters(content["counters"]) or (None if anew else _wrong_state(content, optimizer))

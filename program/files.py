@@ -48,10 +48,17 @@ def atomic_write(path, mode="wb"):
 
 
 def append(path, text):
-    """Add text to a file. Raises OSError as atomic_write does; the text may then be there in part."""
+    """Add text to a file: all of it, or nothing where that fails. Raises OSError as atomic_write does."""
     try:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(text)
+        with open(path, "ab", buffering=0) as file:
+            size, left = file.tell(), memoryview(text.encode("utf-8"))
+            try:
+                while left:
+                    left = left[file.write(left):]
+            except OSError:
+                with contextlib.suppress(OSError):  # a device has no length; what went wrong before is raised
+                    file.truncate(size)
+                raise
     except OSError as error:
         raise _not_written(path, error) from error
 

@@ -63,22 +63,25 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
             upcoming = batches(counters)
             while True:
                 iter_num = counters["iter_num"]
-                share_of_time, number = ranks.highest(clock.share(counters), stop.number)  # read once: what comes later
-                stopping = signal.Signals(int(number)) if number else None             # is for after the next update
+                share_of_time, number = ranks.highest(clock.share(), stop.number)  # read once: what comes later is for
+                stopping = signal.Signals(int(number)) if number else None         # after the next update
+                clock.note(counters, share_of_time)
                 rate = learning_rate_at(iter_num, settings, share_of_time)
                 set_rates(optimizer, rate)
                 last = iter_num >= settings.max_iters or share_of_time >= 1
                 is_new = folder.given_at != iter_num  # a run that goes on has evaluated this update before it was saved
                 evaluated = is_new and (iter_num % settings.eval_interval == 0 or last)
                 saved = is_new and (iter_num % settings.save_interval == 0 or last or stopping)
-                if evaluated or saved:
+                falls = decays(iter_num, settings, share_of_time) and not counters["decaying"]
+                if evaluated or saved or falls:
                     losses.read(counters)
+                    progress.pause()
                 if evaluated:
                     val_loss = evaluate(model, val_batches, device, dtype, ranks)
                     found = record(folder, counters, val_loss, tokens_per_byte, progress.seconds)
-                if saved and not counters["skipped_in_a_row"]:  # whose weights may be what makes them go wrong
+                if saved and (last or not counters["skipped_in_a_row"]):  # these weights may be what makes them fail
                     folder.save_last(counters)
-                if decays(iter_num, settings, share_of_time) and not counters["decaying"]:
+                if falls:
                     folder.save_stable(counters)
                 if evaluated:  # all is safe before anything is shown
                     with autocast(device, dtype):
@@ -86,6 +89,7 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
                 if last or stopping:
                     break
 
+                progress.resume()
                 torch.manual_seed(settings.seed * 1_000_003 + iter_num + 500_009 * ranks.rank)  # a resumed run has an
                 try:                                                           # unbroken one's dropout
                     loss = updates.gradients(upcoming)
@@ -128,7 +132,6 @@ def show(progress, folder, found, sample):
     progress.try_to("say the validation loss", say, f"\n{found}")
     progress.try_to("show a sample", lambda: say(f"{sample()}\n"))
     progress.try_to("draw loss.png", folder.plot)
-    progress.restart_timer()
 
 
 def after(counters, batches):

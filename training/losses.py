@@ -59,8 +59,9 @@ class Losses:
         settings, folder = self.settings, self.folder
         kept = "" if folder.saved_at is None else (
             f"{folder.last} holds update {folder.saved_at:,}; no skipped update has changed it. ")
+        rates = " ".join(f"--{name.replace('_', '-')} {getattr(settings, name) / 3:.2g}"
+                         for name in ("learning_rate", "head_rate", "embedding_rate") if getattr(settings, name))
         return (f"{MOST_IN_A_ROW} updates in a row, up to {iter_num:,}, had a loss or a gradient that was not finite: "
-                f"training stops here. {kept}Go on with a lower rate{onward(settings)}:\n"
-                f"    --learning-rate {settings.learning_rate / 3:.2g}"
-                f" --min-lr {min(settings.min_lr, settings.learning_rate / 30):.2g}\n"
+                f"training stops here. {kept}Go on with lower rates{onward(settings)}:\n"
+                f"    {rates} --min-lr {min(settings.min_lr, settings.learning_rate / 30):.2g}\n"
                 "or, where that does not help, begin anew with --overwrite.")

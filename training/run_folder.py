@@ -60,7 +60,7 @@ class RunFolder:
                          "loss_count": 0, "skipped": 0, "skipped_in_a_row": 0, "decaying": 0,
                          "first_batch_size": settings.batch_size}
         self.given_at = self.resumed_at = None
-        self.writer, self.told = checkpoint.Writer(self._not_written), set()
+        self.writer, self.told, self.rows = checkpoint.Writer(self._not_written), set(), []  # rows not written yet
         if goes_on:
             self._go_on(settings)
         ranks.agree("the update to go on from, so a folder that all processes see must hold the run",
@@ -114,7 +114,7 @@ class RunFolder:
             stable, last = (checkpoint.load(path, self.kind, tensors=False)["counters"]
                             for path in (self.stable, self.last))
             share = stable.get("seconds", 0) / 60 / settings.max_minutes if settings.max_minutes else 0
-            if stable["iter_num"] < last["iter_num"] and not decays(stable["iter_num"], settings, share):
+            if last.get("decaying") and not decays(stable["iter_num"], settings, share):
                 say(f"The rate now begins to fall later, so the updates after {self.stable.name} are done anew.")
                 return self.stable, last["best_val_loss"]
         return self.last, math.inf
@@ -150,9 +150,17 @@ class RunFolder:
         while self.thrown_away:
             self.thrown_away.pop(0).unlink(missing_ok=True)
         row = {"iter": counters["iter_num"], "tokens": counters["tokens"], **row}
-        append(self.metrics, json.dumps(row) + "\n")
+        self.rows.append(json.dumps(row) + "\n")
+        try:
+            self._add_rows()
+        except OSError as error:
+            self._tell(error, "tries again with the next row")
         if self.tracker:
             self.tracker.log(row, step=counters["iter_num"])
+
+    def _add_rows(self):
+        append(self.metrics, "".join(self.rows))
+        self.rows = []
 
     @property
     def saved_at(self):
@@ -165,17 +173,22 @@ class RunFolder:
 
     @contextlib.contextmanager
     def writing(self):
-        """Checkpoints are written in the background; on leaving all are there. Raises OSError if one cannot be; where
-        another error ends the run, that is complained of."""
+        """Checkpoints are written in the background; on leaving all are there, and all rows. Raises OSError if one
+        cannot be; where another error ends the run, that is complained of."""
         try:
             yield
         except BaseException:
             try:
-                self.writer.finish()
+                self._finish()
             except OSError as error:
                 complain(str(error))
             raise
+        self._finish()
+
+    def _finish(self):
         self.writer.finish()
+        if self.rows:
+            self._add_rows()
 
     def _write(self, path, counters, optimizer=None):
         self.writer.save(path, self.model, self.tokenizer, self.settings, counters, optimizer, self.kind)
@@ -183,9 +196,14 @@ class RunFolder:
     def _not_written(self, error, counters):
         """Training goes on without a checkpoint; the same reason is told once. At the end of a run it is an error."""
         done, end, interval = counters["iter_num"], self.settings["max_iters"], self.settings["save_interval"]
-        if done < end and str(error) not in self.told:
+        if done < end:
+            self._tell(error, f"tries again at update {min(end, done - done % interval + interval):,}")
+
+    def _tell(self, error, how):
+        """Say, once for each reason, that a file could not be written and how training goes on."""
+        if str(error) not in self.told:
             self.told.add(str(error))
-            say(f"{error} Training goes on, and tries again at update {min(end, done - done % interval + interval):,}.")
+            say(f"{error} Training goes on, and {how}.")
 
     def save_last(self, counters):
         """Write last_checkpoint.pt."""

@@ -40,9 +40,11 @@ class Clock:
     def __init__(self, max_minutes, counters):
         self.max_minutes, self.earlier, self.started = max_minutes, counters.get("seconds", 0.0), time.monotonic()
 
-    def share(self, counters):
-        """The share of the minutes that has passed, 0 where they have no limit; notes the seconds in counters."""
-        if not self.max_minutes:
-            return 0.0
-        counters["seconds"] = self.earlier + time.monotonic() - self.started
-        return counters["seconds"] / 60 / self.max_minutes
+    def share(self):
+        """The share of the minutes that has passed, 0 where they have no limit."""
+        return (self.earlier + time.monotonic() - self.started) / 60 / self.max_minutes if self.max_minutes else 0.0
+
+    def note(self, counters, share):
+        """Note in counters the seconds of the share that the processes have agreed on."""
+        if self.max_minutes:
+            counters["seconds"] = share * 60 * self.max_minutes

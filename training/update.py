@@ -68,6 +68,10 @@ class Updates:
         self.parameters, self.optimizer, self.grad_clip = list(model.parameters()), optimizer, settings.grad_clip
         self.batch_size, self.device, self.dtype, self.ranks = settings.batch_size, device, dtype, ranks
         self.model, self.parts, self.rehearsed = fast_model, 1, ranks.count == 1
+        if not optimizer.state:  # its memory is taken first: what a batch can have is then known from the first one on
+            for p in self.parameters:
+                p.grad = torch.zeros_like(p)
+            self.step(torch.tensor(math.nan, device=device))  # which changes nothing
         if ranks.count > 1:
             known = inspect.signature(DistributedDataParallel).parameters  # the buffers follow from the config, and
             syncs = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # stay the same
@@ -150,8 +154,9 @@ def evaluate(model, batches, device, dtype, ranks=Ranks()):
 
 
 def _loss(model, batch, device, dtype):
+    x, y, mask = batch
     with autocast(device, dtype):
-        _, loss = model(*(None if part is None else _moved(part, device) for part in batch))
+        _, loss = model(_moved(x, device), _moved(y, device), mask)  # which stays where the model wants it
     return loss
 
 

@@ -100,6 +100,11 @@ def stopped(training, out, number=signal.SIGTERM, **settings):
     assert ended.value.code == 128 + number
 
 
+def measured(row):
+    """A row of metrics without the times, which no two runs have in common."""
+    return {name: row.get(name) for name in ("iter", "tokens", "train_loss", "val_loss", "learning_rate", "grad_norm")}
+
+
 def saved_update(out):
     return checkpoint.load(out / "last_checkpoint.pt")["counters"]["iter_num"]
 
@@ -303,16 +308,30 @@ def test_a_full_disk_in_the_middle_is_told_and_training_goes_on(unbroken, traini
 
     def before(iter_num):  # saves at 7 and 14; the second waits for the first
         if iter_num in (5, 20):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000 if iter_num == 5 else limits[0], limits[1]))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (300 if iter_num == 5 else limits[0], limits[1]))
 
     try:
         training(tmp_path, before=before)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith(f"could not write {tmp_path}")]
-    assert told and len({line.partition(" Training ")[0] for line in told}) == len(told)
-    assert all("(File too large)" in line and "Training goes on, and tries again at update " in line for line in told)
+    assert len({line.partition(" Training ")[0] for line in told}) == len(told) >= 2
+    for line in told:
+        again = "with the next row" if "metrics.jsonl" in line else "at update "
+        assert "(File too large)" in line and f"Training goes on, and tries again {again}" in line
     assert same_bytes(tmp_path, unbroken) and not list(tmp_path.glob("*.partial"))
+    assert [measured(row) for row in rows(tmp_path)] == [measured(row) for row in rows(unbroken)]
+
+
+def test_rows_that_found_no_room_until_the_end_are_an_error(training, tmp_path):
+    resource = pytest.importorskip("resource")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        with patch("training.run_folder.checkpoint.Writer"), pytest.raises(OSError, match="metrics.jsonl .*too large"):
+            training(tmp_path, before=at(5, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [row["iter"] for row in rows(tmp_path)] == [0, 10]  # whole ones
 
 
 def test_a_run_killed_before_its_last_checkpoint_arrived_repeats_its_updates(unbroken, training, tmp_path):
@@ -429,14 +448,16 @@ def test_an_update_that_is_not_finite_changes_nothing_is_told_and_counted(traini
     assert "Update 3 is skipped: loss nan, gradient norm nan. It read samples 6." in out and "Update 4 is" in out
     last = rows(tmp_path / "skipped")[-2]
     assert last["skipped"] == 2 and last["train_loss"] < 7 and last["grad_norm"] is None
+    assert saved_update(tmp_path / "skipped") == 5  # the end is saved, whatever the last update was
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_ten_skipped_updates_in_a_row_end_the_run_and_keep_the_last_checkpoint(training, tmp_path, optimizer):
-    with broken({8, *range(10, 40)}), pytest.raises(FloatingPointError, match="up to 19, .* holds update 7"):
-        training(tmp_path, optimizer=optimizer)
+    with broken({8, *range(10, 40)}), pytest.raises(FloatingPointError, match="up to 19, .* holds update 7") as ended:
+        training(tmp_path, optimizer=optimizer, head_rate=6e-3)
+    assert "--learning-rate 0.001 --head-rate 0.002 --min-lr 3e-05" in str(ended.value)
     good = checkpoint.load(tmp_path / "last_checkpoint.pt")
-    training(tmp_path / "whole", optimizer=optimizer, max_iters=7, lr_decay_iters=30)
+    training(tmp_path / "whole", optimizer=optimizer, max_iters=7, lr_decay_iters=30, head_rate=6e-3)
     assert same_weights(good, checkpoint.load(tmp_path / "whole" / "last_checkpoint.pt"))
 
 
@@ -478,7 +499,18 @@ def test_a_finished_wsd_run_is_made_longer_as_if_it_had_been_longer_from_the_sta
     assert "stable_checkpoint.pt, update 12" in capsys.readouterr().out  # 3 of warm-up, and half of 17
     made, long = (checkpoint.load(tmp_path / name / "last_checkpoint.pt") for name in ("made", "long"))
     assert same_weights(made, long)
-    assert [row["iter"] for row in rows(tmp_path / "made")] == [row["iter"] for row in rows(tmp_path / "long")]
+    assert [measured(row) for row in rows(tmp_path / "made")] == [measured(row) for row in rows(tmp_path / "long")]
+
+
+def test_a_run_that_was_made_longer_loses_nothing_when_it_is_stopped(training, tmp_path, capsys):
+    wsd = {"schedule": "wsd", "decay_fraction": 0.5, "eval_interval": 5, "save_interval": 5}
+    training(tmp_path / "long", max_iters=40, **wsd)
+    training(tmp_path / "made", max_iters=20, **wsd)
+    stopped(training, tmp_path / "made", max_iters=40, before=at(18, send(signal.SIGTERM)), **wsd)
+    capsys.readouterr()
+    training(tmp_path / "made", max_iters=40, **wsd)
+    assert "last_checkpoint.pt, update 18" in capsys.readouterr().out
+    assert [measured(row) for row in rows(tmp_path / "made")] == [measured(row) for row in rows(tmp_path / "long")]
 
 
 def test_a_run_that_is_decaying_goes_on_from_its_last_checkpoint(training, tmp_path, capsys):

@@ -210,11 +210,15 @@ def test_damaged_rows_are_dropped_and_counted(opened, capsys, damage):
     assert f"{folder.metrics} has 2 damaged rows, dropped.\n" in capsys.readouterr().out
 
 
-def test_a_row_that_cannot_be_written_names_its_file(opened):
+def test_rows_that_cannot_be_written_are_told_of_once_and_written_with_the_next_that_can(opened, capsys):
     folder = opened()
     folder.metrics.symlink_to("/dev/full")
-    with pytest.raises(OSError, match=f"could not write {folder.metrics} .No space left on device.. Make room"):
-        folder.log(counted(10), train_loss=3.0)
+    for iter_num in (10, 20):
+        folder.log(counted(iter_num), train_loss=3.0)
+    assert capsys.readouterr().out.count(f"could not write {folder.metrics} (No space left on device). Make room") == 1
+    folder.metrics.unlink()
+    folder.log(counted(30), train_loss=2.0)
+    assert [row["iter"] for row in rows(folder.path)] == [10, 20, 30]
 
 
 def test_the_error_that_ends_a_run_is_raised_even_where_a_checkpoint_cannot_be_written(opened, capsys):

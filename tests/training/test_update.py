@@ -5,7 +5,9 @@ import torch
 
 from program.ranks import Ranks
 from tests.support.tiny import tiny_model
-from training.update import accumulate, divided, evaluate, share_of, targets
+from training.optimizers import make_optimizer
+from training.settings import LoopSettings
+from training.update import Updates, accumulate, divided, evaluate, share_of, targets
 
 CPU = torch.device("cpu")
 
@@ -68,3 +70,15 @@ def test_batches_that_are_divided_hold_the_same_sequences_in_order():
         assert torch.equal(torch.cat([part for part, _, _ in found]), torch.cat([x, x[:1]]))
         assert torch.equal(torch.cat([part for _, _, part in found[:-1]]), mask) and found[-1][2] is None
         assert max(len(part) for part, _, _ in found) == -(-5 // parts)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_optimisers_memory_is_taken_before_the_first_batch_and_nothing_else_changes(optimizer):
+    settings = LoopSettings(optimizer=optimizer)
+    model = tiny_model(block_size=16, vocab_size=50, n_embd=16)
+    first = [p.clone() for p in model.parameters()]
+    made = make_optimizer(model, settings, CPU)
+    Updates(model, model, made, settings, CPU, torch.float32, Ranks())
+    assert made.state.keys() == set(model.parameters()) and not any(
+        tensor.any() for of_weight in made.state.values() for tensor in of_weight.values())
+    assert all(map(torch.equal, first, model.parameters())) and all(p.grad is None for p in model.parameters())
