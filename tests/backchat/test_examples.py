@@ -127,3 +127,14 @@ def test_the_examples_of_validation_are_the_same_for_every_budget_and_of_all_len
     lengths = [len(row) - 1 for row in rows[0]]
     assert max(lengths) > examples.lengths.max() - 8 and min(lengths) < examples.lengths.min() + 8
     assert len(list(examples.fixed_batches(1, 1))) == 1
+
+
+def test_where_examples_stand_is_told_by_the_shard_and_the_token_at_which_they_begin(data):
+    examples = examples_of(data, "train")
+    batches = examples.batches(4, 2, 2, 2 * BLOCK)
+    told = examples.whereabouts(4, sum(len(x) for x, _, _ in batches), 2)
+    tokens = {shard.path.name: shard.tokens for shard in examples.shards}
+    found = [tokens[name][int(start):] for name, starts in (part.split(": ") for part in told.split("; "))
+             for start in starts.split(", ")]
+    rows = rows_of(batches)
+    assert len(found) == len(rows) and all(any(whole[:len(row)].tolist() == row for whole in found) for row in rows)

@@ -1,5 +1,6 @@
 """What windows promise: each epoch reads every one of them once, in an order of its own that needs no state."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -100,3 +101,12 @@ def test_too_few_tokens_for_one_window_say_so(lengths):
     complaint = f"{sum(lengths)} tokens in the train split are too few for one window of 10 .* --block-size"
     with pytest.raises(ValueError, match=complaint):
         Windows(numbered(*lengths), 10)
+
+
+def test_where_windows_stand_is_told_by_the_shard_and_the_token_at_which_they_begin():
+    shards = [SimpleNamespace(tokens=shard.tokens, path=Path(f"train_{number}.bin"))
+              for number, shard in enumerate(numbered(30, 20))]
+    windows = Windows(shards, 4, 5)
+    told = dict(part.split(": ") for part in windows.whereabouts(3, 8).split("; "))
+    found = [int(start) + 30 * (name == "train_1.bin") for name, starts in told.items() for start in starts.split(", ")]
+    assert sorted(found) == sorted(window[0] for window in positions(windows, 3, 8)) and len(told) == 2

@@ -529,6 +529,34 @@ def test_a_schedule_that_would_end_before_the_update_reached_is_refused(unbroken
         training(tmp_path, lr_decay_iters=15)
 
 
+# ---- another optimiser
+
+
+@pytest.mark.parametrize("before, now", [("adamw", "muon"), ("muon", "adamw")])
+def test_the_state_of_another_optimiser_is_named_and_can_be_left_behind(training, tmp_path, before, now):
+    training(tmp_path, optimizer=before, max_iters=10)
+    with pytest.raises(ValueError, match=f"(?s)of the optimiser {before}, .* to use {now}.*--optimizer {before}\n.*"
+                                         "--reset-optimizer"):
+        training(tmp_path, optimizer=now)
+    training(tmp_path, optimizer=now, reset_optimizer=True)
+    assert saved_update(tmp_path) == 30
+    training(tmp_path, optimizer=now, max_iters=35)  # the flag was needed once
+
+
+@pytest.mark.parametrize("before, now", [("adamw", "muon"), ("muon", "adamw")])
+def test_before_the_first_update_another_optimiser_is_as_good(training, tmp_path, before, now):
+    with pytest.raises(KeyboardInterrupt):
+        training(tmp_path, optimizer=before, before=at(1, killed))
+    assert saved_update(tmp_path) == 0
+    training(tmp_path, optimizer=now, max_iters=10)
+    assert saved_update(tmp_path) == 10
+
+
+def test_sparing_memory_that_a_small_model_does_not_take_is_remarked_on(training, tmp_path, capsys):
+    training(tmp_path, activation_checkpointing=True, max_iters=1)
+    assert "a model this small does not need it" in capsys.readouterr().out
+
+
 # ---- an experiment tracker
 
 
