@@ -28,6 +28,10 @@ def make_optimizer(model, settings, device):
         share = (settings.embedding_rate or head_rate * EMBEDDING_STD / WEIGHT_STD) / rate
         groups.append({"params": [embedding], "weight_decay": 0.0, "share": share, "muon": False})
     optimizer = MuonAndAdamW(groups, betas=(settings.beta1, settings.beta2), fused=device.type != "mps")
+    heads = model.config.n_head
+    for block in model.blocks:
+        optimizer.pieces[block.attention.qkv.weight] = 3 * heads, 1
+        optimizer.pieces[block.attention.proj.weight] = 1, heads
     set_rates(optimizer, settings.learning_rate)
     return optimizer
 
@@ -64,12 +68,27 @@ def orthogonalized(matrices):
     return (x.mT if tall else x).to(matrices.dtype)
 
 
+def in_pieces(matrices, rows, columns):
+    """Each of the matrices, (n, r, c), orthogonalised in so many pieces by its rows and columns, as an update of 0.2 a
+    weight in the root mean square."""
+    n, r, c = matrices.shape
+    pieces = matrices.view(n, rows, r // rows, columns, c // columns).transpose(2, 3)
+    found = orthogonalized(pieces.flatten(0, 2)).mul_(0.2 * math.sqrt(max(pieces.shape[3:])))
+    return found.view(pieces.shape).transpose(2, 3).reshape(n, r, c)
+
+
 class MuonAndAdamW(torch.optim.AdamW):
     """AdamW; but a group whose "muon" is true goes by Muon: momentum, orthogonalised.
 
-    The update has the size of AdamW's (0.2 a weight in the root mean square, arXiv:2502.16982), so both take rates of
-    one order. `found_inf`, a tensor, leaves everything as it was where it is 1, without its being read.
+    `pieces` has {weight: (pieces of its rows, of its columns)} for those that hold several matrices, such as one for
+    each head: these are orthogonalised each for itself. The update has the size of AdamW's (0.2 a weight in the root
+    mean square, arXiv:2502.16982), so both take rates of one order. `found_inf`, a tensor, leaves everything as it was
+    where it is 1, without its being read.
     """
+
+    def __init__(self, *arguments, **more):
+        super().__init__(*arguments, **more)
+        self.pieces = {}
 
     def __setstate__(self, state):
         torch.optim.Optimizer.__setstate__(self, state)  # AdamW's own looks for its "step" in Muon's state, too
@@ -79,26 +98,25 @@ class MuonAndAdamW(torch.optim.AdamW):
         found = getattr(self, "found_inf", None)
         for group in self.param_groups:
             if group["muon"]:
-                by_shape = {}
+                alike = {}
                 for p in group["params"]:
-                    by_shape.setdefault(p.shape, []).append(p)
-                for matrices in by_shape.values():  # all of a shape at once
-                    self._step_muon(matrices, group["lr"], group["weight_decay"], found)
+                    alike.setdefault((p.shape, self.pieces.get(p, (1, 1))), []).append(p)
+                for (_, pieces), matrices in alike.items():  # all of a shape at once
+                    self._step_muon(matrices, pieces, group["lr"], group["weight_decay"], found)
         super().step()  # passes over those that have no gradient any more
 
-    def _step_muon(self, matrices, rate, weight_decay, found):
+    def _step_muon(self, matrices, pieces, rate, weight_decay, found):
         for p in matrices:
             if not self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        buffers = [self.state[p]["momentum_buffer"] for p in matrices]
-        gradients, momentum = torch.stack([p.grad for p in matrices]), torch.stack(buffers)
+        buffers, gradients = [self.state[p]["momentum_buffer"] for p in matrices], [p.grad for p in matrices]
         if found is not None:
-            gradients = torch.where(found > 0, momentum, gradients)  # so that the momentum stays as it is
-            rate = rate * (1 - found)
-        momentum = momentum.lerp(gradients, 1 - MOMENTUM)
-        change = orthogonalized(gradients.lerp(momentum, MOMENTUM))  # Nesterov's
-        change *= rate * (0.2 * math.sqrt(max(change.shape[1:])))
-        for p, buffer, new, step in zip(matrices, buffers, momentum, change):
-            buffer.copy_(new)
-            p.mul_(1 - rate * weight_decay).sub_(step)
+            gradients = [torch.where(found > 0, buffer, grad) for buffer, grad in zip(buffers, gradients)]
+            rate = rate * (1 - found)  # and the momentum stays as it is
+        ahead = []  # Nesterov's
+        for buffer, grad in zip(buffers, gradients):
+            buffer.lerp_(grad, 1 - MOMENTUM)
+            ahead.append(grad.lerp(buffer, MOMENTUM).bfloat16())
+        for p, step in zip(matrices, in_pieces(torch.stack(ahead), *pieces)):
+            p.mul_(1 - rate * weight_decay).sub_(step.to(p.dtype).mul_(rate))
             p.grad = None

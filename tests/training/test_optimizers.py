@@ -98,21 +98,32 @@ def test_muon_moves_hidden_matrices_alone_and_as_far_as_adamw_would(model):
         assert 0.1 < size < 0.3 if part == "hidden" else size < 1e-6
 
 
-def test_hidden_matrices_go_the_way_of_pytorchs_muon(model):
+def cut(model, name, tensor):
+    """A hidden matrix, or what belongs to it, as the matrices that it consists of: one for each head of attention."""
+    heads = model.config.n_head
+    return (tensor.chunk(3 * heads, dim=0) if name.endswith("attention.qkv.weight") else
+            tensor.chunk(heads, dim=1) if name.endswith("attention.proj.weight") else [tensor])
+
+
+def test_hidden_matrices_go_the_way_of_pytorchs_muon_and_attentions_head_by_head(model):
     SETTINGS.optimizer = "muon"
-    hidden = [p for p in model.parameters() if role(model, p) == "hidden"]
-    others = [torch.nn.Parameter(p.detach().clone()) for p in hidden]
+    hidden = {name: p for name, p in model.named_parameters() if role(model, p) == "hidden"}
+    others = {name: [torch.nn.Parameter(part.clone()) for part in cut(model, name, p.detach())]
+              for name, p in hidden.items()}
     ours = make_optimizer(model, SETTINGS, CPU)
-    theirs = torch.optim.Muon(others, lr=0.01, weight_decay=0.5, momentum=0.95, adjust_lr_fn="match_rms_adamw")
-    start = [p.detach().clone() for p in hidden]
+    theirs = torch.optim.Muon(sum(others.values(), []), lr=0.01, weight_decay=0.5, momentum=0.95,
+                              adjust_lr_fn="match_rms_adamw")
+    start = {name: p.detach().clone() for name, p in hidden.items()}
     for _ in range(4):
-        for p, other in zip(hidden, others):
-            other.grad = torch.randn_like(p)
-            p.grad = other.grad.clone()
+        for name, p in hidden.items():
+            p.grad = torch.randn_like(p)
+            for other, part in zip(others[name], cut(model, name, p.grad), strict=True):
+                other.grad = part.contiguous()
         ours.step()
         theirs.step()
-    for p, other, first in zip(hidden, others, start):  # bfloat16 rounds each step to a few hundredths of it
-        assert (p - other).norm() < 0.08 * (other - first).norm()
+    for name, p in hidden.items():
+        for part, other, first in zip(cut(model, name, p), others[name], cut(model, name, start[name])):
+            assert (part - other).norm() < 0.08 * (other - first).norm()  # bfloat16 rounds to some hundredths of a step
 
 
 def test_a_step_that_found_infinity_leaves_weights_and_memory_as_they_were(optimizer):
