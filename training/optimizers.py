@@ -8,8 +8,6 @@ import torch
 
 from model import EMBEDDING_STD, WEIGHT_STD
 
-MOMENTUM = 0.95
-
 
 def make_optimizer(model, settings, device):
     """The optimiser that the settings name. Each group has "share", its part of the learning rate (see set_rates).
@@ -22,7 +20,8 @@ def make_optimizer(model, settings, device):
     decay, rate = settings.weight_decay, settings.learning_rate
     head_rate = settings.head_rate or rate
     groups = [{"params": [output], "weight_decay": decay, "share": head_rate / rate, "muon": False},
-              {"params": hidden, "weight_decay": decay, "share": 1.0, "muon": settings.optimizer == "muon"},
+              {"params": hidden, "weight_decay": decay, "share": 1.0, "muon": settings.optimizer == "muon",
+               "momentum": settings.momentum},
               {"params": scales, "weight_decay": 0.0, "share": head_rate / rate, "muon": False}]
     if embedding is not output:  # most of its rows have no gradient in an update: no decay
         share = (settings.embedding_rate or head_rate * EMBEDDING_STD / WEIGHT_STD) / rate
@@ -102,10 +101,11 @@ class MuonAndAdamW(torch.optim.AdamW):
                 for p in group["params"]:
                     alike.setdefault((p.shape, self.pieces.get(p, (1, 1))), []).append(p)
                 for (_, pieces), matrices in alike.items():  # all of a shape at once
-                    self._step_muon(matrices, pieces, group["lr"], group["weight_decay"], found)
+                    self._step_muon(matrices, pieces, group, found)
         super().step()  # passes over those that have no gradient any more
 
-    def _step_muon(self, matrices, pieces, rate, weight_decay, found):
+    def _step_muon(self, matrices, pieces, group, found):
+        rate, weight_decay, momentum = group["lr"], group["weight_decay"], group["momentum"]
         for p in matrices:
             if not self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
@@ -115,8 +115,8 @@ class MuonAndAdamW(torch.optim.AdamW):
             rate = rate * (1 - found)  # and the momentum stays as it is
         ahead = []  # Nesterov's
         for buffer, grad in zip(buffers, gradients):
-            buffer.lerp_(grad, 1 - MOMENTUM)
-            ahead.append(grad.lerp(buffer, MOMENTUM).bfloat16())
+            buffer.lerp_(grad, 1 - momentum)
+            ahead.append(grad.lerp(buffer, momentum).bfloat16())
         for p, step in zip(matrices, in_pieces(torch.stack(ahead), *pieces)):
             p.mul_(1 - rate * weight_decay).sub_(step.to(p.dtype).mul_(rate))
             p.grad = None

@@ -8,7 +8,7 @@ from training.optimizers import make_optimizer, orthogonalized, set_rates
 from training.settings import LoopSettings
 
 SETTINGS = LoopSettings(learning_rate=0.01, head_rate=0.002, embedding_rate=0.03, weight_decay=0.5, beta1=0.8,
-                        beta2=0.9)
+                        beta2=0.9, momentum=0.8)
 CPU = torch.device("cpu")
 
 
@@ -111,7 +111,7 @@ def test_hidden_matrices_go_the_way_of_pytorchs_muon_and_attentions_head_by_head
     others = {name: [torch.nn.Parameter(part.clone()) for part in cut(model, name, p.detach())]
               for name, p in hidden.items()}
     ours = make_optimizer(model, SETTINGS, CPU)
-    theirs = torch.optim.Muon(sum(others.values(), []), lr=0.01, weight_decay=0.5, momentum=0.95,
+    theirs = torch.optim.Muon(sum(others.values(), []), lr=0.01, weight_decay=0.5, momentum=0.8,
                               adjust_lr_fn="match_rms_adamw")
     start = {name: p.detach().clone() for name, p in hidden.items()}
     for _ in range(4):

@@ -9,7 +9,7 @@ from training.settings import LoopSettings
     "batch_size": [0, -1, 10**11], "gradient_accumulation_steps": [0, 10**11], "max_iters": [0, -1],
     "max_minutes": [0, -1, float("nan"), float("inf")], "learning_rate": [0, -1, float("nan"), float("inf")],
     "min_lr": [-1, float("nan"), 1], "warmup_iters": [-1], "lr_decay_iters": [0, -1],
-    "weight_decay": [-1, float("nan")], "beta1": [-0.1, 1, float("nan")], "beta2": [1.5],
+    "weight_decay": [-1, float("nan")], "beta1": [-0.1, 1, float("nan")], "beta2": [1.5], "momentum": [1.0],
     "grad_clip": [-1, float("nan")],
     "eval_interval": [0], "eval_tokens": [0], "save_interval": [0], "seed": [-1, 10**30],
 }.items(), ids=str)
