@@ -315,8 +315,8 @@ class GPT(nn.Module):
 
         Without targets: logits (B, T, vocab_size), and loss is None. With targets (B, T): logits is None (they are
         never held all at once, see OutputLoss), and loss is the float32 mean cross-entropy in nats over the positions
-        where loss_mask (B, T) is true, all if it is None; 0 where it is true nowhere. Give the mask on
-        the CPU: its positions are counted there, and nothing waits for the device.
+        where loss_mask (B, T) is true, all if it is None; 0 where it is true nowhere. Give the mask on the CPU: its
+        positions are counted there, and nothing waits for the device.
         """
         x = self.hidden(idx)  # (B, T, n_embd)
         if targets is None:

@@ -33,7 +33,8 @@ from program.settings import launch, parse
 from program.streams import say
 
 # Flags beside config/small.toml. AdamW's are written out in full: the defaults of config/ change with what is found.
-_ADAMW = ["--optimizer", "adamw", "--schedule", "cosine", "--tied", "--head-rate", "off", "--embedding-rate", "off"]
+_ADAMW = ["--optimizer", "adamw", "--schedule", "cosine", "--tied", "--head-rate", "off", "--embedding-rate", "off",
+          "--beta2", "0.95"]
 VARIANTS = {
     "adamw": [*_ADAMW, "--batch-size", "8", "--learning-rate", "2e-3", "--min-lr", "1e-4", "--warmup-iters", "200"],
     "adamw-8192": [*_ADAMW, "--batch-size", "32", "--learning-rate", "2e-3", "--min-lr", "1e-4", "--warmup-iters",
