@@ -60,6 +60,9 @@ class PreprocessSettings:
     """Pass over records that are bad by themselves (no JSON, no such field, no text, not UTF-8) and count them."""
     vocab_size: int = 8888
     """Pieces of the tokenizer, special ones included. Too many for the corpus is an error that names what fits."""
+    tokenizer: Path | None = None
+    """A .model file made before, for a corpus that a model of another corpus is to go on with; by default a tokenizer is
+    trained."""
     num_chunks: int | None = None
     """Chunks to take at most; by default 1000, and 4 of tales. Raise it later to lengthen what is there."""
     chunk_documents: int = 10_000
@@ -89,6 +92,12 @@ class PreprocessSettings:
     def derive(self):
         if self.num_chunks is None:
             self.num_chunks = 4 if self.dataset == "tales" else 1000
+        if self.tokenizer:
+            given = Tokenizer.load(self.tokenizer)
+            self.vocab_size = given.vocab_size
+            if given.direction != self.direction:
+                raise ValueError(f"{self.tokenizer} is a tokenizer of {given.direction} text. Read the corpus so, too: "
+                                 f"--direction {given.direction}")
         if self.num_workers is None:
             self.num_workers = min(MOST_WORKERS, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
                                    else os.cpu_count() or 1)
@@ -156,7 +165,7 @@ def learn_tokenizer(settings):
 
 
 def make_tokenizer(settings, manifest, path):
-    """Train the tokenizer on a sample of the corpus, or load the one that an earlier run has written.
+    """Load the tokenizer that is given or that an earlier run has written, or train one on a sample of the corpus.
 
     The sample is drawn from the whole corpus whatever --num-chunks, so that a run lengthened later equals a long one.
     A run that ends before the tokenizer is written leaves nothing of the sample: the next one draws the same again.
@@ -164,7 +173,7 @@ def make_tokenizer(settings, manifest, path):
     if "tokenizer_sha256" in manifest and path.exists():
         tokenizer = Tokenizer.load(path)
     else:
-        tokenizer = learn_tokenizer(settings)
+        tokenizer = Tokenizer.load(settings.tokenizer) if settings.tokenizer else learn_tokenizer(settings)
         if settings.overwrite:
             clear(settings.data_dir)
         if not manifest["chunks"]:

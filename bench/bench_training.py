@@ -39,6 +39,7 @@ VARIANTS = {
     "adamw": [*_ADAMW, "--batch-size", "8", "--learning-rate", "2e-3", "--min-lr", "1e-4", "--warmup-iters", "200"],
     "adamw-8192": [*_ADAMW, "--batch-size", "32", "--learning-rate", "2e-3", "--min-lr", "1e-4", "--warmup-iters",
                    "50"],
+    "adamw-untied": ["--optimizer", "adamw", "--learning-rate", "2e-3"],  # all else as the default
     "default": [],
 }
 POINTS = 20  # evaluations of a run

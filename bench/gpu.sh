@@ -4,6 +4,7 @@
 #
 #     bash bench/gpu.sh                     # config/xcoax.toml on the embedded tales
 #     DATA=data/xcoax bash bench/gpu.sh     # on shards of one's own
+#     RUNS="eager compiled" bash bench/gpu.sh
 #     bash bench/gpu.sh --device cpu --n-layer 2 --n-head 2 --n-embd 64 --block-size 64 --batch-size 4 --max-iters 20
 #
 # Flags go to every training, whose runs are in out/gpu/. A minute or two for each training on one H100 is expected, none
@@ -24,11 +25,17 @@ train() {  # train NAME LAUNCHER... -- FLAGS...: the last row of its metrics
 
 mkdir -p "$out"
 given=("$@")
-flags=(--no-compile "${given[@]}");                                train eager "$python"
-flags=("${given[@]}");                                             train compiled "$python"
-flags=(--optimizer adamw --head-rate off --learning-rate 3e-4 --min-lr 3e-5 "${given[@]}"); train adamw "$python"
-flags=(--activation-checkpointing "${given[@]}");                  train checkpointing "$python"
-flags=(--batch-size 64 --gradient-accumulation-steps 4 "${given[@]}"); train large_batches "$python"
+for run in ${RUNS:-eager compiled adamw checkpointing large_batches}; do
+    case $run in
+        eager) flags=(--no-compile) ;;
+        compiled) flags=() ;;
+        adamw) flags=(--optimizer adamw --head-rate off --learning-rate 3e-4 --min-lr 3e-5) ;;
+        checkpointing) flags=(--activation-checkpointing) ;;
+        large_batches) flags=(--batch-size 64 --gradient-accumulation-steps 4) ;;
+        *) echo "RUNS: there is no $run" >&2; exit 2 ;;
+    esac
+    flags+=("${given[@]}"); train "$run" "$python"
+done
 if [ "$gpus" -gt 1 ]; then
     flags=("${given[@]}")  # as many as divide 16
     train all_gpus "$python" -m torch.distributed.run --standalone --nproc-per-node="$gpus"

@@ -405,6 +405,23 @@ def test_a_corpus_without_a_window_is_told_what_it_lacks(here, tmp_path, text, v
     assert said in output and "Next:" not in output and "--documents paragraphs" not in output
 
 
+def test_a_tokenizer_made_before_is_taken_and_copied_so_that_a_model_can_go_on_with_another_corpus(
+        reference, here, small, tmp_path):
+    other, folder = reference[0] / f"tok{VOCAB}.model", tmp_path / "more"
+    here(f"--tokenizer={other}", "--val-fraction=0.1", dataset=small, data_dir=folder, vocab_size=8888)
+    assert (folder / other.name).read_bytes() == other.read_bytes()
+    tokenizer, chunk = Tokenizer.load(other), read_manifest(folder)["chunks"][0]
+    texts = [text for split in ("train", "val") for text in documents_of(folder, split, tokenizer, chunk)]
+    assert sorted(texts) == sorted(tales.story(7, i) for i in range(60))
+
+
+def test_a_tokenizer_of_the_other_direction_is_refused(reference, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        call(preprocess, "--dataset=tales", f"--data-dir={tmp_path}", "--direction=forward",
+             f"--tokenizer={reference[0] / f'tok{VOCAB}.model'}")
+    assert "is a tokenizer of reverse text" in capsys.readouterr().err
+
+
 def test_of_a_single_text_it_is_said_that_it_must_be_divided(here, tmp_path):
     (tmp_path / "novel.txt").write_text("It was a dark and stormy night.\n\n" * 200)
     output = here(dataset=tmp_path / "novel.txt", data_dir=tmp_path / "data", vocab_size=290)
