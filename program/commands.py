@@ -80,15 +80,24 @@ def train_on(data_dir, dataset, tokens, longest):
 
 def tune_on(tokens, block_size, *arguments, **flags):
     """The command that fine-tunes a model of this block size on examples of so many tokens: with the settings that the
-    arguments name, else with those of config/instruct.toml, or in fewer and smaller updates where these would read the
-    examples more than _PASSES times.
+    arguments name, else with those of config/instruct.toml or, where blocks are shorter than the full model's, of
+    config/instruct_small.toml; in fewer and smaller updates where these would read the examples more than _PASSES
+    times.
     """
-    config = tomllib.loads((CONFIG / "instruct.toml").read_text(encoding="utf-8"))
+    if arguments:
+        return train("instruct", *arguments, **flags)
+    full, small, large = (tomllib.loads((CONFIG / name).read_text(encoding="utf-8"))
+                          for name in ("xcoax.toml", "instruct_small.toml", "instruct.toml"))
+    config = large
+    if block_size < full["block_size"]:
+        config, arguments = small, ["config/instruct_small.toml"]
     updates = config["max_iters"] * config["gradient_accumulation_steps"]
-    if not arguments and _PASSES * tokens < updates * config["batch_size"] * block_size:
-        wanted = max(50, _FEW_PASSES * tokens // (_SMALL_BATCH * block_size))
-        flags |= {"batch_size": _SMALL_BATCH, "gradient_accumulation_steps": 1, "max_iters": wanted,
-                  "warmup_iters": min(100, wanted // 10)}
+    if _PASSES * tokens < updates * config["batch_size"] * block_size:
+        batch_size = min(_SMALL_BATCH, config["batch_size"])
+        wanted = max(50, _FEW_PASSES * tokens // (batch_size * block_size))
+        fewer = {"batch_size": batch_size, "gradient_accumulation_steps": 1, "max_iters": wanted,
+                 "warmup_iters": min(config["warmup_iters"], wanted // 10)}
+        flags |= {name: value for name, value in fewer.items() if value != config[name]}
     return train("instruct", *arguments, **flags)
 
 
