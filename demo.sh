@@ -9,7 +9,7 @@ cd "$(dirname "$0")"
 echo; echo "1. The corpus: tales of a small world, reversed and cut into tokens"
 .venv/bin/python preprocess_xcoax.py --dataset tales --num-chunks 4 --vocab-size 4096 --data-dir data/tales
 
-echo; echo "2. Training: two or three minutes"
+echo; echo "2. Training: two minutes"
 .venv/bin/python train_xcoax.py config/tales.toml
 
 echo; echo "3. Three endings, and what the model writes before them"
@@ -22,7 +22,7 @@ ENDINGS
 echo; echo "4. BackChat's examples: answers, and the questions that led to them"
 .venv/bin/python preprocess_instruct.py --dataset tales --tokenizer out/tales/best_checkpoint.pt --data-dir data/instruct_tales
 
-echo; echo "5. Fine-tuning: seven or eight minutes"
+echo; echo "5. Fine-tuning: six minutes"
 .venv/bin/python finetune_xcoax.py config/instruct_tales.toml
 
 echo; echo "6. Three responses, and the instruction that the model writes for each"
