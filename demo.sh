@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to two models that write backwards, on two CPU cores in a quarter of an hour: installs into .venv,
+# From nothing to two models that write backwards, on two CPU cores in ten minutes: installs into .venv,
 # tells itself a corpus of tales, trains on it, and writes three tales; then fine-tunes on questions and answers about the
 # same world, and writes the questions to three answers.
 set -euo pipefail
