@@ -61,7 +61,7 @@ class PreprocessSettings:
     vocab_size: int = 8888
     """Pieces of the tokenizer, special ones included. Too many for the corpus is an error that names what fits."""
     tokenizer: Path | None = None
-    """A .model file made before, for a corpus that a model of another corpus is to go on with; by default a tokenizer is
+    """A .model file made before, for a corpus that a model of another one is to go on with; by default a tokenizer is
     trained."""
     num_chunks: int | None = None
     """Chunks to take at most; by default 1000, and 4 of tales. Raise it later to lengthen what is there."""
