@@ -226,21 +226,15 @@ def report(settings, manifest):
             + ("more records are needed." if settings.val_fraction >= MOST_VAL_FRACTION else
                f"run the same command again, with\n    --overwrite --val-fraction {larger:g}"))
         return
-    config, data_dir, model = [], "data/instruct", "out/xcoax/best_checkpoint.pt"
-    if settings.dataset == "tales":
-        config, data_dir, model = ["config/instruct_tales.toml"], "data/instruct_tales", "out/tales/best_checkpoint.pt"
-    flags = {"data_dir": settings.data_dir} if settings.data_dir != Path(data_dir) else {}
     suits = settings.tokenizer  # its own, if it is that of a model
     if suits.suffix != ".pt":
         suits = Path("out", suits.resolve().parent.name, "best_checkpoint.pt")  # as preprocess_xcoax.py recommends it
-    if suits != Path(model):
-        flags |= {"model_path": suits, "out_dir": f"{suits.parent}_{settings.data_dir.name}"}
     if not suits.exists():
         say(f"There is no base model {suits} yet: train one with this tokenizer first.")
     elif suits != settings.tokenizer and load_tokenizer(suits)[0].sha256.hex() != manifest["tokenizer_sha256"]:
         say(f"{suits} has another tokenizer: train a base model with this one first, or name that file as --tokenizer.")
-    tokens = totals(manifest, "train")["tokens"]
-    say(f"Next:\n    {commands.tune_on(tokens, manifest['block_size'], *config, **flags)}")
+    tokens, block_size = totals(manifest, "train")["tokens"], manifest["block_size"]
+    say(f"Next:\n    {commands.tune_on(settings.data_dir, suits, settings.dataset, tokens, block_size)}")
 
 
 if __name__ == "__main__":

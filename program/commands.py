@@ -7,9 +7,8 @@ Which command makes what. Every hint at what to run next is put together here, s
     "python preprocess_instruct.py --dataset 'pairs/*.jsonl' --overwrite"
     >>> train_on("data/mine", "mine/*.txt", tokens=1_000_000, longest=10_000)
     'python train_xcoax.py config/small.toml --data-dir data/mine --out-dir out/mine'
-    >>> tune_on(10_000_000, 1024, data_dir="data/pairs")
-    'python finetune_xcoax.py --data-dir data/pairs --batch-size 16 --gradient-accumulation-steps 1 --max-iters 2441 \
---warmup-iters 100'
+    >>> tune_on("data/pairs", "out/small/best_checkpoint.pt", "mine/*.jsonl", tokens=2_000_000, block_size=256)
+    'python finetune_xcoax.py config/instruct_small.toml --data-dir data/pairs'
 """
 
 import shlex
@@ -33,6 +32,7 @@ _OWN = {"base": "texts/*.txt", "instruct": "pairs/*.jsonl"}
 NAMED = ("tinystories", "tales")  # corpora after which folders are named
 _CONFIGS = {"tales": ("tales.toml",), "tinystories": ("tinystories.toml", "small.toml")}
 _CONFIGS_OF_ANY = ("xcoax.toml", "small.toml")
+_TUNED_BY = {"tales": "instruct_tales.toml"}
 _READ_BY_DEFAULT = ("xcoax.toml", "instruct.toml")
 _PASSES = 16  # over a corpus: each further one teaches little (arXiv:2305.16264)
 _FEW_PASSES, _SMALL_BATCH = 4, 16  # over few examples, which are soon known by heart
@@ -78,27 +78,28 @@ def train_on(data_dir, dataset, tokens, longest):
     return None
 
 
-def tune_on(tokens, block_size, *arguments, **flags):
-    """The command that fine-tunes a model of this block size on examples of so many tokens: with the settings that the
-    arguments name, else with those of config/instruct.toml or, where blocks are shorter than the full model's, of
+def tune_on(data_dir, model_path, dataset, tokens, block_size):
+    """The command that fine-tunes a model of this block size on examples of so many tokens: with the settings for the
+    dataset, if there are any, else with config/instruct.toml or, where blocks are shorter than the full model's,
     config/instruct_small.toml; in fewer and smaller updates where these would read the examples more than _PASSES
     times.
     """
-    if arguments:
-        return train("instruct", *arguments, **flags)
-    full, small, large = (tomllib.loads((CONFIG / name).read_text(encoding="utf-8"))
-                          for name in ("xcoax.toml", "instruct_small.toml", "instruct.toml"))
-    config = large
-    if block_size < full["block_size"]:
-        config, arguments = small, ["config/instruct_small.toml"]
+    full = tomllib.loads((CONFIG / "xcoax.toml").read_text(encoding="utf-8"))
+    name = _TUNED_BY.get(dataset, "instruct_small.toml" if block_size < full["block_size"] else "instruct.toml")
+    config = tomllib.loads((CONFIG / name).read_text(encoding="utf-8"))
+    flags, data_dir, model_path = {}, Path(data_dir), Path(model_path)
+    if data_dir != Path(config["data_dir"]):
+        flags["data_dir"] = data_dir
+    if model_path != Path(config["model_path"]):
+        flags |= {"model_path": model_path, "out_dir": f"{model_path.parent}_{data_dir.name}"}
     updates = config["max_iters"] * config["gradient_accumulation_steps"]
-    if _PASSES * tokens < updates * config["batch_size"] * block_size:
+    if dataset not in _TUNED_BY and _PASSES * tokens < updates * config["batch_size"] * block_size:
         batch_size = min(_SMALL_BATCH, config["batch_size"])
         wanted = max(50, _FEW_PASSES * tokens // (batch_size * block_size))
         fewer = {"batch_size": batch_size, "gradient_accumulation_steps": 1, "max_iters": wanted,
                  "warmup_iters": min(config["warmup_iters"], wanted // 10)}
         flags |= {name: value for name, value in fewer.items() if value != config[name]}
-    return train("instruct", *arguments, **flags)
+    return train("instruct", *([] if name in _READ_BY_DEFAULT else [f"config/{name}"]), **flags)
 
 
 def smallest_window():

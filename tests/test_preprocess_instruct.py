@@ -205,16 +205,18 @@ def test_what_follows_from_other_settings_follows_from_the_last_of_them(tmp_path
 
 
 @pytest.mark.parametrize("of, data_dir, expected", [
-    ("data/xcoax/tok8888.model", "data/instruct", ""),
-    ("data/mine/tok500.model", "data/pairs", " --data-dir data/pairs --model-path out/mine/best_checkpoint.pt "
-     "--out-dir out/mine_pairs"),
-    ("out/xcoax/best_checkpoint.pt", "data/pairs", " --data-dir data/pairs"),
-    ("a/b.pt", "data/instruct", " --model-path a/b.pt --out-dir a_instruct"),
+    ("data/xcoax/tok8888.model", "data/instruct",
+     "--data-dir data/instruct --model-path out/xcoax/best_checkpoint.pt --out-dir out/xcoax_instruct"),
+    ("data/mine/tok500.model", "data/pairs",
+     "--data-dir data/pairs --model-path out/mine/best_checkpoint.pt --out-dir out/mine_pairs"),
+    ("out/small/best_checkpoint.pt", "data/pairs", "--data-dir data/pairs"),
+    ("a/b.pt", "data/instruct_small", "--model-path a/b.pt --out-dir a_instruct_small"),
 ])
 def test_the_next_command_names_the_model_that_has_the_tokenizer(data, capsys, of, data_dir, expected):
     preprocess_instruct.report(preprocess_instruct.PreprocessSettings(tokenizer=Path(of), dataset="a.jsonl",
                                                                       data_dir=Path(data_dir)), read_manifest(data))
-    assert f"Next:\n    python finetune_xcoax.py{expected} --batch-size 16 " in capsys.readouterr().out
+    assert (f"Next:\n    python finetune_xcoax.py config/instruct_small.toml {expected} --max-iters "
+            in capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("val_fraction, said", [

@@ -133,18 +133,25 @@ def test_a_model_is_recommended_only_where_it_finds_a_window():
 
 @pytest.mark.parametrize("tokens, block_size, expected", [
     (50_000_000, 1024, []),
-    (1_000_000, 1024, ["--batch-size", "16", "--gradient-accumulation-steps", "1", "--max-iters", "244",
-                       "--warmup-iters", "24"]),
+    (1_000_000, 1024, ["--gradient-accumulation-steps", "1", "--max-iters", "244", "--warmup-iters", "24"]),
     (5_000_000, 256, ["config/instruct_small.toml"]),
     (1_000_000, 256, ["config/instruct_small.toml", "--max-iters", "1953"]),
     (5_000, 256, ["config/instruct_small.toml", "--max-iters", "50", "--warmup-iters", "5"]),
 ])
 def test_few_examples_are_read_a_few_times_and_a_small_model_learns_at_higher_rates(tokens, block_size, expected):
-    assert commands.tune_on(tokens, block_size).split()[2:] == expected
+    config = settings_of("instruct_small.toml" if block_size == 256 else "instruct.toml")
+    found = commands.tune_on(config["data_dir"], config["model_path"], "a.jsonl", tokens, block_size)
+    assert found.split()[2:] == expected
+
+
+def test_a_command_to_fine_tune_names_the_model_unless_its_settings_do():
+    assert commands.tune_on("data/pairs", "out/xcoax/best_checkpoint.pt", "a.jsonl", 5_000_000, 256).split()[2:] == [
+        "config/instruct_small.toml", "--data-dir", "data/pairs", "--model-path", "out/xcoax/best_checkpoint.pt",
+        "--out-dir", "out/xcoax_pairs"]
 
 
 def test_examples_that_have_settings_of_their_own_are_tuned_on_with_these():
-    assert commands.tune_on(5_000, 256, "config/instruct_tales.toml") == (
+    assert commands.tune_on("data/instruct_tales", "out/tales/best_checkpoint.pt", "tales", 5_000, 256) == (
         "python finetune_xcoax.py config/instruct_tales.toml")
 
 
