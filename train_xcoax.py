@@ -89,7 +89,7 @@ def main():
          passes_over_corpus=round(passes, 2))
     if passes > TOO_MANY_PASSES:
         say(f"This run reads the {tokens:,} tokens of its corpus {passes:,.0f} times, and will know them by heart long "
-            "before its end. Take more text, a smaller model such as config/small.toml, or a smaller --max-iters.")
+            "before its end. Take more text, a smaller model, or a smaller --max-iters.")
     train(settings, model, tokenizer, batches,
           [tensors(pair) for pair in val_windows.fixed_batches(settings.eval_tokens, settings.batch_size)],
           fixed_sample(model, tokenizer, val_windows), tokens_per_byte=val["tokens"] / val["bytes"],
