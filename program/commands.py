@@ -53,7 +53,7 @@ def train(kind="base", *arguments, **flags):
 def train_to(path, kind="base"):
     """The command that makes the checkpoint at path: with the settings of config/ that write there, if any do."""
     for file in sorted(CONFIG.glob("*.toml")):
-        config = tomllib.loads(file.read_text(encoding="utf-8"))
+        config = _settings(file.name)
         if Path(config["out_dir"]) == Path(path).parent and ("model_path" in config) == (kind == "instruct"):
             return train(kind, *([] if file.name in _READ_BY_DEFAULT else [f"config/{file.name}"]))
     return train(kind)
@@ -67,7 +67,7 @@ def train_on(data_dir, dataset, tokens, longest):
     """
     candidates, data_dir = _CONFIGS.get(dataset, _CONFIGS_OF_ANY), Path(data_dir)
     for name in candidates:
-        config = tomllib.loads((CONFIG / name).read_text(encoding="utf-8"))
+        config = _settings(name)
         updates = config["max_iters"] * config["gradient_accumulation_steps"]
         enough = _PASSES * tokens >= updates * config["batch_size"] * config["block_size"]
         if longest > config["block_size"] and (enough or name == candidates[-1]):
@@ -84,9 +84,9 @@ def tune_on(data_dir, model_path, dataset, tokens, block_size):
     config/instruct_small.toml; in fewer and smaller updates where these would read the examples more than _PASSES
     times.
     """
-    full = tomllib.loads((CONFIG / "xcoax.toml").read_text(encoding="utf-8"))
-    name = _TUNED_BY.get(dataset, "instruct_small.toml" if block_size < full["block_size"] else "instruct.toml")
-    config = tomllib.loads((CONFIG / name).read_text(encoding="utf-8"))
+    short = block_size < _settings("xcoax.toml")["block_size"]
+    name = _TUNED_BY.get(dataset, "instruct_small.toml" if short else "instruct.toml")
+    config = _settings(name)
     flags, data_dir, model_path = {}, Path(data_dir), Path(model_path)
     if data_dir != Path(config["data_dir"]):
         flags["data_dir"] = data_dir
@@ -104,12 +104,17 @@ def tune_on(data_dir, model_path, dataset, tokens, block_size):
 
 def smallest_window():
     """Tokens that the smallest model of config/ reads at once, with the one that it predicts last."""
-    return 1 + min(tomllib.loads((CONFIG / name).read_text(encoding="utf-8"))["block_size"] for name in _CONFIGS_OF_ANY)
+    return 1 + min(_settings(name)["block_size"] for name in _CONFIGS_OF_ANY)
 
 
 def sample(kind="base", *arguments, **flags):
     """The command that writes with a checkpoint of this kind."""
     return _command(SCRIPTS[kind]["sample"], arguments, flags)
+
+
+def _settings(name):
+    """What a file of config/ sets."""
+    return tomllib.loads((CONFIG / name).read_text(encoding="utf-8"))
 
 
 def _command(script, arguments, flags):
