@@ -117,6 +117,11 @@ def prepare_folder(settings, corpus):
         "tokenizer": tokenizer_name(settings.vocab_size), "vocab_size": settings.vocab_size,
         "chunk_documents": settings.chunk_documents}, overwrite=settings.overwrite)
     manifest.setdefault("complete", False)
+    if settings.tokenizer and manifest.get("tokenizer_sha256"):
+        given = Tokenizer.load(settings.tokenizer)
+        if given.sha256.hex() != manifest["tokenizer_sha256"]:
+            raise ValueError(f"{settings.data_dir} holds shards of another tokenizer than {settings.tokenizer}. Choose "
+                             "another --data-dir, or replace all with --overwrite")
     return manifest
 
 

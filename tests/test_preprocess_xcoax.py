@@ -413,6 +413,14 @@ def test_a_tokenizer_made_before_is_taken_and_copied_so_that_a_model_can_go_on_w
     tokenizer, chunk = Tokenizer.load(other), read_manifest(folder)["chunks"][0]
     texts = [text for split in ("train", "val") for text in documents_of(folder, split, tokenizer, chunk)]
     assert sorted(texts) == sorted(tales.story(7, i) for i in range(60))
+    assert "is complete" in here(f"--tokenizer={other}", "--val-fraction=0.1", dataset=small, data_dir=folder)
+
+
+def test_a_tokenizer_is_refused_for_shards_of_another(reference, here, small, tmp_path):
+    here("--val-fraction=0.1", dataset=small, data_dir=tmp_path / "data")
+    with pytest.raises(ValueError, match="holds shards of another tokenizer than"):
+        here(f"--tokenizer={reference[0] / f'tok{VOCAB}.model'}", "--val-fraction=0.1", dataset=small,
+             data_dir=tmp_path / "data")
 
 
 def test_a_tokenizer_of_the_other_direction_is_refused(reference, tmp_path, capsys):
