@@ -1,17 +1,18 @@
 """
-The language model: a GPT in Llama's form, with a key/value cache.
+The language model: a GPT in Llama's form.
 
     model = GPT(GPTConfig(vocab_size=8888))
     logits, _ = model(idx)                              # ids (B, T) in, logits (B, T, vocab_size) out
     _, loss = model(idx, targets)                       # training: mean loss out
 
-How texts are drawn from it is told in sampling/: `sampling.generate(model, ids, 100)`.
+How texts are drawn from it is told in sampling/: `sampling.generate(model, ids, 100)`, which has a way of its own
+through these weights, with a key/value cache (sampling/decoding.py).
 
 RMSNorm (arXiv:1910.07467), rotary positions (arXiv:2104.09864), SwiGLU (arXiv:2002.05202), no biases, output weights
 tied to the token embedding or of their own. Which way the text runs is not known here: the model predicts the next id
 of whatever it is given.
 
-Weights and rotary tables are float32. For bfloat16 wrap the calls in torch.autocast, as training and sampling do.
+Weights and rotary tables are float32. For bfloat16 wrap the calls in torch.autocast, as training does.
 """
 
 import contextlib
@@ -93,73 +94,11 @@ def rotary_tables(T, head_dim, theta=10000.0):
 def apply_rotary(x, cos, sin):
     """Rotate feature pairs of x by an angle proportional to position (RoPE, arXiv:2104.09864).
 
-    x is (B, n_head, T, head_dim); cos and sin are (T, head_dim // 2), or (B, 1, T, head_dim // 2) where the positions
-    differ by row. Feature i is paired with feature i + head_dim // 2. The result has the type of x.
+    x is (B, n_head, T, head_dim); cos and sin are (T, head_dim // 2). Feature i is paired with feature i + head_dim //
+    2. The result has the type of x.
     """
     x1, x2 = x.chunk(2, dim=-1)  # each (B, n_head, T, head_dim // 2)
     return torch.cat((x1 * cos - x2 * sin, x1 * sin + x2 * cos), dim=-1).to(x.dtype)
-
-
-class KVCache:
-    """Keys and values of the tokens read so far, for every layer: two tensors (n_layer, B, n_head, max_len, head_dim).
-
-    Row b holds lengths[b] of them, from position 0 on. What stands behind them is never seen, so rows of different
-    lengths make a batch, and a row may be given to another text at any time.
-    """
-
-    def __init__(self, config, max_len):
-        self.config, self.max_len = config, max_len
-        self.k = self.v = self.lengths = None  # allocated by the first reading, which knows batch, device and type
-        self.positions = None  # of the tokens that are being read: (B, T), or (1, T) where all rows are of one length
-
-    def begin(self, B, T, device):
-        """Make ready for reading T more tokens in each of B rows."""
-        self.lengths = self.lengths or [0] * B
-        starts = self.lengths if len(set(self.lengths)) > 1 else self.lengths[:1]
-        self.positions = torch.tensor(starts, device=device)[:, None] + torch.arange(T, device=device)
-
-    def end(self):
-        """All tokens have been read: from now on they are the past."""
-        self.lengths = [n + self.positions.size(1) for n in self.lengths]
-
-    def write(self, layer, k, v):
-        """Put k and v, each (B, n_head, T, head_dim), behind the rows of one layer; return its keys and values up to
-        there."""
-        (B, n_head, T, head_dim), end = k.shape, max(self.lengths) + k.size(2)
-        if self.k is None:  # zeros: hidden positions weigh nothing, but nothing times NaN would be NaN
-            shape = (self.config.n_layer, B, n_head, self.max_len, head_dim)
-            # One query over bfloat16 keys takes PyTorch's CPU kernel three times as long as over float32 ones (Zen 5).
-            dtype = torch.float32 if k.device.type == "cpu" else k.dtype
-            self.k, self.v = k.new_zeros(shape, dtype=dtype), v.new_zeros(shape, dtype=dtype)
-        if len(self.positions) == 1:
-            self.k[layer, :, :, end - T : end], self.v[layer, :, :, end - T : end] = k, v
-        else:
-            rows = torch.arange(B, device=k.device)[:, None]
-            self.k[layer][rows, :, self.positions] = k.transpose(1, 2).to(self.k.dtype)  # (B, T, n_head, head_dim)
-            self.v[layer][rows, :, self.positions] = v.transpose(1, 2).to(self.v.dtype)
-        return self.k[layer, :, :, :end], self.v[layer, :, :, :end]
-
-    def mask(self):
-        """What the new tokens may see, as (B or 1, 1, T, positions) booleans; None when plain causal attention will
-        do."""
-        longest, T = max(self.lengths), self.positions.size(1)
-        if len(self.positions) == 1 and (T == 1 or longest == 0):
-            return None
-        seen = torch.arange(longest + T, device=self.positions.device) <= self.positions[:, :, None]
-        return seen[:, None]
-
-    def select(self, rows):
-        """Keep the rows that a list names, in its order; a row may be named more than once, or not at all."""
-        self.lengths = [self.lengths[b] for b in rows]
-        rows = torch.tensor(rows, device=self.k.device)
-        self.k, self.v = self.k.index_select(1, rows), self.v.index_select(1, rows)
-
-    def replace(self, rows, other):
-        """Give the rows that a list names to the texts of another cache, in its order."""
-        n = max(other.lengths)
-        self.k[:, rows, :, :n], self.v[:, rows, :, :n] = other.k[..., :n, :], other.v[..., :n, :]
-        for b, length in zip(rows, other.lengths):
-            self.lengths[b] = length
 
 
 def plain_attention(q, k, v, dropout=0.0):
@@ -176,23 +115,19 @@ def plain_attention(q, k, v, dropout=0.0):
 
 
 class Attention(nn.Module):
-    def __init__(self, config, layer):
+    def __init__(self, config):
         super().__init__()
-        self.layer, self.n_head, self.head_dim, self.dropout = layer, config.n_head, config.head_dim, config.dropout
+        self.n_head, self.head_dim, self.dropout = config.n_head, config.head_dim, config.dropout
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)  # rows: all of q, then k, then v
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=False)
 
-    def forward(self, x, cos, sin, cache=None, mask=None):
+    def forward(self, x, cos, sin):
         B, T, C = x.shape
         qkv = self.qkv(x).view(B, T, 3 * self.n_head, self.head_dim).transpose(1, 2)  # (B, 3 * n_head, T, head_dim)
         q, k, v = qkv.chunk(3, dim=1)  # each (B, n_head, T, head_dim)
         q, k = apply_rotary(q, cos, sin), apply_rotary(k, cos, sin)
         dropout = self.dropout if self.training else 0.0
-        if cache is not None:
-            k, v = cache.write(self.layer, k, v)
-            with torch.autocast(q.device.type, enabled=False):  # it would convert all keys and values at every step
-                y = F.scaled_dot_product_attention(q.to(k.dtype), k, v, mask, dropout, is_causal=mask is None and T > 1)
-        elif q.device.type == "cpu" and q.dtype == torch.bfloat16 and T <= 256:
+        if q.device.type == "cpu" and q.dtype == torch.bfloat16 and T <= 256:
             y = plain_attention(q, k, v, dropout)
         else:
             y = F.scaled_dot_product_attention(q, k, v, None, dropout, is_causal=True)
@@ -211,16 +146,16 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, config, layer):
+    def __init__(self, config):
         super().__init__()
         self.norm1 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
-        self.attention = Attention(config, layer)
+        self.attention = Attention(config)
         self.norm2 = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x, cos, sin, cache=None, mask=None):
-        x = x + self.dropout(self.attention(self.norm1(x), cos, sin, cache, mask))
+    def forward(self, x, cos, sin):
+        x = x + self.dropout(self.attention(self.norm1(x), cos, sin))
         return x + self.dropout(self.mlp(self.norm2(x)))
 
 
@@ -282,7 +217,7 @@ class GPT(nn.Module):
         if not config.tied:
             self.head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = nn.RMSNorm(config.n_embd, eps=config.norm_eps)
         self.activation_checkpointing = False  # in training: less memory for more time
         cos, sin = rotary_tables(config.block_size, config.head_dim, config.rope_theta)
@@ -331,30 +266,18 @@ class GPT(nn.Module):
             x, targets = F.pad(x, (0, 0, 0, more)), F.pad(targets, (0, more), value=-1)
         return None, OutputLoss.apply(x, self.output_weight, targets, torch.is_grad_enabled())
 
-    def hidden(self, idx, cache=None):
-        """What the output layer reads for ids idx (B, T): (B, T, n_embd).
-
-        With a cache, the ids come after those that it holds and are appended to it; it must have room.
-        """
-        B, T = idx.shape
-        past, room = (0, self.config.block_size) if cache is None else (max(cache.lengths or [0]), cache.max_len)
-        if past + T > room:
-            raise ValueError(f"{past + T} tokens do not fit into {room} positions (block_size is "
-                             f"{self.config.block_size}). Cut the input.")
-        if cache is None:
-            cos, sin, mask = self.cos[:T], self.sin[:T], None
-        else:
-            cache.begin(B, T, idx.device)
-            cos, sin = self.cos[cache.positions][:, None], self.sin[cache.positions][:, None]
-            mask = cache.mask()
+    def hidden(self, idx):
+        """What the output layer reads for ids idx (B, T): (B, T, n_embd)."""
+        T = idx.size(1)
+        if T > self.config.block_size:
+            raise ValueError(f"{T} tokens do not fit into block_size {self.config.block_size}. Cut the input.")
+        cos, sin = self.cos[:T], self.sin[:T]
         x = self.dropout(self.wte(idx))
         for block in self.blocks:
             if self.activation_checkpointing and self.training:
                 x = checkpoint(block, x, cos, sin, use_reentrant=False)
             else:
-                x = block(x, cos, sin, cache, mask)
-        if cache is not None:
-            cache.end()
+                x = block(x, cos, sin)
         return self.norm(x)
 
     def logits(self, x):

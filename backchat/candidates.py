@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from backchat.template import EMPTY_RESPONSE, encode_instruction, prompt_room
 from sampling import log_probs
+from sampling.decoding import decoder_of
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def priors(model, tokenizer, texts):
 
 def scores(model, tokenizer, pairs):
     """A Score for each of pairs (prompt ids, instruction as text)."""
+    model = decoder_of(model)
     ids, prior = priors(model, tokenizer, [text for _, text in pairs])
     given = log_probs(model, [(prompt, ids[text]) for prompt, text in pairs])
     return [Score(log_prob, prior[text][0], tokens) for (_, text), (log_prob, tokens) in zip(pairs, given)]

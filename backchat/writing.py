@@ -5,9 +5,7 @@ A writer is called with a window of records and returns what is added to each. W
 and the seed alone, so neither the size of a batch nor an interruption changes what is written.
 """
 
-import contextlib
 import hashlib
-from dataclasses import asdict
 
 import torch
 
@@ -15,6 +13,8 @@ from backchat import records
 from backchat.candidates import fits, scores, weigh
 from backchat.template import AROUND, STOP_IDS, encode_response, instruction_room, writing_room
 from sampling import generate_batch
+from sampling.controls import KNOBS
+from sampling.decoding import decoder_of
 
 WRITTEN_POSITIONS = 2**16  # of prompts and instructions in one batch, at most: bounds the memory of the cache
 TOKENS = 200               # of an instruction, at most, unless asked otherwise
@@ -46,20 +46,17 @@ def response_of(record, field=None):
 
 
 class Instructions:
-    """Writes for every record of a window the best of controls.num_samples instructions.
-
-    context() is entered for it (see program/device.py, autocast).
-    """
+    """Writes for every record of a window the best of controls.num_samples instructions."""
 
     first_field = "instruction"
 
-    def __init__(self, model, tokenizer, controls, response_field=None, batch_size=64,
-                 context=contextlib.nullcontext):
-        self.model, self.tokenizer, self.controls, self.context = model, tokenizer, controls, context
+    def __init__(self, model, tokenizer, controls, response_field=None, batch_size=64):
+        self.model, self.tokenizer, self.controls = decoder_of(model), tokenizer, controls
         self.response_field, self.batch_size = response_field, batch_size
         self.fields = {}  # field that gave the response: in how many records
         # What decides, beside the model, what is written; see earlier.py.
-        self.settings = {"adds": "instruction", "response_field": response_field, **asdict(controls)}
+        self.settings = {"adds": "instruction", "response_field": response_field,
+                         **{name: getattr(controls, name) for name in KNOBS}}
 
     def __call__(self, window, advance):
         """What is added to each record of window, pairs (number, record); advance(n) is told of n that are done."""
@@ -74,9 +71,8 @@ class Instructions:
             except ValueError as error:
                 added[number] = {"error": str(error)}
         advance(len(window) - len(prompts))
-        with self.context():
-            samples = self.draw(prompts, advance)
-            best = weigh(self.model, self.tokenizer, prompts.values(), [samples[number] for number in prompts])
+        samples = self.draw(prompts, advance)
+        best = weigh(self.model, self.tokenizer, prompts.values(), [samples[number] for number in prompts])
         for number, candidates in zip(prompts, best):
             if candidates:
                 chosen = candidates[0]

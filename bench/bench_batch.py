@@ -28,6 +28,7 @@ from checkpoint import open_model
 from program.settings import launch, parse
 from program.streams import say
 from sampling.controls import Controls
+from sampling.decoding import Decoder
 
 
 @dataclass
@@ -58,10 +59,9 @@ def measure(work, numbered):
         for number, record in numbered[first:first + WINDOW]:
             with contextlib.suppress(ValueError):
                 prompts[number] = prompt_of(model, tokenizer, response_of(record)[1], size)
-        with work.context():
-            samples = work.draw(prompts)
-            drawn = time.perf_counter()
-            weigh(model, tokenizer, prompts.values(), [samples[number] for number in prompts])
+        samples = work.draw(prompts)
+        drawn = time.perf_counter()
+        weigh(model, tokenizer, prompts.values(), [samples[number] for number in prompts])
         writing += drawn - started
         scoring += time.perf_counter() - drawn
         tokens += sum(len(row) for rows in samples.values() for row in rows)
@@ -70,7 +70,7 @@ def measure(work, numbered):
 
 def main():
     settings = parse(BenchSettings, __doc__)
-    opened = open_model(settings.model_path, "instruct").for_sampling()
+    opened = open_model(settings.model_path, "instruct")
     controls = Controls(tokens=settings.tokens, seed=1, num_samples=settings.num_samples)
     numbered = [(number, record) for number, (_, record) in
                 enumerate(itertools.islice(records.read_file(settings.input), settings.records))]
@@ -80,7 +80,7 @@ def main():
     say(f"{'rows':>6} {'records':>8} {'tokens':>8} {'records/s':>10} {'gain':>6} {'records/s':>12} {'gain':>6}")
     single = None
     for rows, chosen in ((1, some), (settings.batch_size, numbered)):
-        work = Instructions(opened.model, opened.tokenizer, controls, None, rows, opened.autocast)
+        work = Instructions(Decoder(opened.model, opened.dtype, many=rows > 1), opened.tokenizer, controls, None, rows)
         measure(work, chosen[:2])  # the first calls are slower
         writing, scoring, tokens = measure(work, chosen)
         rates = len(chosen) / writing, len(chosen) / (writing + scoring)

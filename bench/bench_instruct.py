@@ -36,6 +36,7 @@ from program import commands
 from program.settings import launch, parse
 from program.streams import say
 from sampling.controls import Controls
+from sampling.decoding import Decoder
 from shards import read_manifest, read_split
 
 MAKE = partial(commands.preprocess, "instruct")
@@ -77,12 +78,12 @@ def chosen(opened, responses, settings, temperature):
     Drawn as sample_xcoax_instruct.py draws them for a file, and scored as there. The order "first" takes the first
     that was drawn; n says among how many the choice was.
     """
-    model, tokenizer = opened.model, opened.tokenizer
+    model, tokenizer = Decoder(opened.model, opened.dtype, many=True), opened.tokenizer
     work = Instructions(model, tokenizer, Controls(temperature, seed=settings.seed, tokens=TOKENS,
                                                    num_samples=max(SAMPLES)))
     room = writing_room(model.config.block_size, work.controls.tokens)
     prompts = {number: encode_response(tokenizer, text, room)[0] for number, text in enumerate(responses)}
-    with opened.autocast(), tqdm(total=len(prompts), unit=" pairs", leave=False, disable=None) as bar:
+    with tqdm(total=len(prompts), unit=" pairs", leave=False, disable=None) as bar:
         drawn = work.draw(prompts, bar.update)  # in an order of its own
         drawn = [drawn[number] for number in prompts]
         weighed = weigh(model, tokenizer, prompts.values(), drawn)
@@ -123,9 +124,10 @@ def print_retrieval(opened, pairs, settings):
     chance = mrr(range(1, settings.candidates + 1))
     say(f"\nthe true instruction among {settings.candidates} (chance: {chance:.3f})\n"
         f"{'':<30}{'MRR':>7}{'first':>9}{'in five':>9}")
+    decoder = Decoder(opened.model, opened.dtype, many=True)
     for shuffled, title in ((False, ""), (True, ", shuffled")):
-        with opened.autocast(), tqdm(total=len(pairs), unit=" pairs", leave=False, disable=None) as bar:
-            places = ranks(opened.model, opened.tokenizer, pairs, settings.candidates, settings.seed, shuffled,
+        with tqdm(total=len(pairs), unit=" pairs", leave=False, disable=None) as bar:
+            places = ranks(decoder, opened.tokenizer, pairs, settings.candidates, settings.seed, shuffled,
                            advance=bar.update)
         for name, found in places.items():
             say(f"{NAMES[name] + title:<30}{mrr(found):>7.3f}"

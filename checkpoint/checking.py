@@ -10,6 +10,7 @@ import math
 from dataclasses import fields
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from model import GPT, GPTConfig
 
@@ -89,10 +90,19 @@ def unbuilt(path, config, weights):
         raise ValueError(f"{path}: the parts of this checkpoint do not fit together: n_layer {config.n_layer:,}, "
                          f"n_embd {config.n_embd:,} and vocab_size {config.vocab_size:,} are more than its "
                          f"{len(weights):,} tensors make")
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutFirstWeights():
         model = GPT(config)
     check_weights(path, weights, model)
     return model
+
+
+class _WithoutFirstWeights(TorchFunctionMode):
+    """Tensors without memory have no values; still, to draw these PyTorch would load its compiler, for a second."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs or {}))
 
 
 def check_weights(path, weights, model):

@@ -2,24 +2,23 @@
 Opening a model that was trained: the one way from a path to something that writes.
 """
 
-import copy
-from dataclasses import dataclass, replace
+import hashlib
+from dataclasses import dataclass
 
 import torch
-import torch.nn as nn
-import torch.nn.functional as F
 from google.protobuf.message import DecodeError
 
 from checkpoint.checking import config_of, unbuilt
 from checkpoint.file import load
 from model import GPT
-from program.device import autocast, pick_device, pick_dtype
+from program.device import pick_device, pick_dtype
 from tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model in eval mode with its tokenizer, and where and in which numbers it computes."""
+    """A model in eval mode with its tokenizer, and where and in which numbers it is to compute; its weights are
+    float32."""
 
     path: str
     kind: str  # "base" or "instruct"
@@ -28,41 +27,9 @@ class OpenModel:
     device: torch.device
     dtype: torch.dtype
 
-    def autocast(self):
-        """The context in which the model computes in dtype."""
-        return autocast(self.device, self.dtype)
-
-    def for_sampling(self):
-        """The same, for writing alone: on a CPU in bfloat16 its matrices are converted here, once, where autocast would
-        convert all of them for every token. What is computed within autocast() is the same to the bit.
-
-        The weights of self stay float32, for training and for exact scores. What is not converted is shared.
-        """
-        if self.device.type != "cpu" or self.dtype == torch.float32:
-            return self
-        shared = {id(tensor): tensor for tensor in (*self.model.parameters(), *self.model.buffers())}
-        model = copy.deepcopy(self.model, shared)
-        for module in model.modules():
-            if isinstance(module, nn.Linear):
-                module.weight = nn.Parameter(module.weight.detach().to(self.dtype), requires_grad=False)
-        if model.config.tied:  # otherwise the embedding is only read
-            model.wte = _ExactEmbedding(model.wte.weight.detach(), self.dtype)
-        return replace(self, model=model)
-
     def __str__(self):
         numbers = str(self.dtype).removeprefix("torch.")
         return f"{self.path}: {self.model.num_params():,} weights, on {self.device} in {numbers}"
-
-
-class _ExactEmbedding(nn.Module):
-    """An embedding that is read as it was, and is converted for the output layer, which shares its weight."""
-
-    def __init__(self, exact, dtype):
-        super().__init__()
-        self.exact, self.weight = exact, nn.Parameter(exact.to(dtype), requires_grad=False)
-
-    def forward(self, idx):
-        return F.embedding(idx, self.exact)
 
 
 def open_model(path, kind=None, device="auto", dtype="auto", **changes):
@@ -87,6 +54,12 @@ def open_tokenizer(path, flag="--tokenizer"):
     """The tokenizer of a base model, and its block size; for flag see load()."""
     content = load(path, "base", flag, tensors=False)
     return _tokenizer(path, content), config_of(path, content).block_size
+
+
+def identity(path):
+    """What tells this model from others in a record: {"model": path, "model_sha256": digest of the file}."""
+    with open(path, "rb") as file:
+        return {"model": str(path), "model_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
 def _tokenizer(path, content):

@@ -7,6 +7,7 @@ import random
 from backchat.candidates import priors
 from backchat.template import encode_response, prompt_room
 from sampling import log_probs
+from sampling.decoding import decoder_of
 
 
 def ranks(model, tokenizer, pairs, candidates=64, seed=0, shuffled=False, advance=lambda: None):
@@ -27,6 +28,7 @@ def ranks(model, tokenizer, pairs, candidates=64, seed=0, shuffled=False, advanc
         order = rng.sample(range(len(pairs)), len(pairs))
         other = dict(zip(order, order[1:] + order[:1]))  # one ring through all records: none keeps its own
         responses = [responses[other[i]] for i in range(len(pairs))]
+    model = decoder_of(model)
     ids, prior = priors(model, tokenizer, texts)
     found = {"raw": [], "per_token": [], "pmi": []}
     for response, (_, true) in zip(responses, pairs):

@@ -51,7 +51,7 @@ class Controls:
     """Samples for each text."""
 
     def __post_init__(self):
-        for name, k in KNOBS.items():
+        for name, k in self.knobs().items():
             value = getattr(self, name)
             off = k.off and (value is None or str(value) in k.off)
             try:
@@ -62,9 +62,20 @@ class Controls:
                 raise ValueError(f"{k.command}={value} does not fit: {k.command}= takes {k.takes}.")
             setattr(self, name, None if off else k.kind(value))
 
+    @classmethod
+    def knobs(cls):
+        """Every Knob by the name of its field, those of a subclass included."""
+        return {f.name: f.metadata["knob"] for f in fields(cls)}
+
+    @classmethod
+    def help_of(cls, name):
+        """The docstring of a field."""
+        return next(p.description for owner in cls.__mro__ for p in docstring_parser.parse_from_object(owner).params
+                    if p.arg_name == name)
+
     def __str__(self):
         """The commands that set these values."""
-        values = {k.command: getattr(self, name) for name, k in KNOBS.items()}
+        values = {k.command: getattr(self, name) for name, k in self.knobs().items()}
         return " ".join(f"{command}={'off' if value is None else value}" for command, value in values.items())
 
     def filters(self):
@@ -72,13 +83,8 @@ class Controls:
         return {name: getattr(self, name) for name in FILTERS}
 
 
-KNOBS = {f.name: f.metadata["knob"] for f in fields(Controls)}  # by the name of the field
-FILTERS = ("temperature", "top_k", "top_p", "min_p")            # those that choosing.sample_next takes
-
-
-def help_of(name):
-    """The docstring of a field of Controls."""
-    return next(p.description for p in docstring_parser.parse_from_object(Controls).params if p.arg_name == name)
+KNOBS = Controls.knobs()
+FILTERS = ("temperature", "top_k", "top_p", "min_p")  # those that choosing.sample_next takes
 
 
 def check(**filters):

@@ -6,9 +6,8 @@ import math
 
 import torch
 
-from model import evaluating
 from sampling.choosing import NOT_FINITE
-from sampling.engine import prefill
+from sampling.decoding import decoder_of
 
 SCORED_POSITIONS = 2**15  # in one batch, at most: bounds the memory of the cache
 _LOGIT_ROWS = 512         # in one piece: all logits of a batch would be its largest tensor
@@ -21,7 +20,7 @@ def log_probs(model, pairs, positions=SCORED_POSITIONS):
     many positions. The model computes as the caller's autocast says, in float32 without one; the probabilities are
     float32. Raises FloatingPointError where one is not finite.
     """
-    block_size, results = model.config.block_size, [None] * len(pairs)
+    decoder, block_size, results = decoder_of(model), model.config.block_size, [None] * len(pairs)
     for prompt, continuation in pairs:
         if not prompt or not continuation:
             raise ValueError("a prompt or a continuation has no tokens")
@@ -29,13 +28,12 @@ def log_probs(model, pairs, positions=SCORED_POSITIONS):
             raise ValueError(f"a pair of {len(prompt):,} and {len(continuation):,} tokens does not fit into "
                              f"block_size {block_size:,}")
 
-    with evaluating(model):
-        for batch in _batches(pairs, block_size, positions):
-            sums = _score_batch(model, [pairs[i][0] for i in batch], [pairs[i][1] for i in batch])
-            if not all(map(math.isfinite, sums)):
-                raise FloatingPointError(NOT_FINITE)
-            for i, total in zip(batch, sums):
-                results[i] = total, len(pairs[i][1])
+    for batch in _batches(pairs, block_size, positions):
+        sums = _score_batch(decoder, [pairs[i][0] for i in batch], [pairs[i][1] for i in batch])
+        if not all(map(math.isfinite, sums)):
+            raise FloatingPointError(NOT_FINITE)
+        for i, total in zip(batch, sums):
+            results[i] = total, len(pairs[i][1])
     return results
 
 
@@ -59,20 +57,20 @@ def _batches(pairs, block_size, positions):
 
 
 @torch.inference_mode()
-def _score_batch(model, prompts, continuations):
+def _score_batch(decoder, prompts, continuations):
     """The sum of log-probabilities of each continuation after its prompt."""
-    device, lengths = model.wte.weight.device, [len(ids) for ids in continuations]
+    device, lengths = decoder.device, [len(ids) for ids in continuations]
     T = max(lengths)
     ids = torch.tensor([[*row, *[0] * (T - len(row))] for row in continuations], device=device)  # padded on the right
     counted = torch.arange(T, device=device) < torch.tensor(lengths, device=device)[:, None]  # (B, T)
-    x, cache = prefill(model, prompts, max(map(len, prompts)) + T - 1)
+    x, cache = decoder.prefill(prompts, max(map(len, prompts)) + T - 1)
     x = x[:, None]  # (B, 1, n_embd), from which the first id is predicted
     if T > 1:
-        x = torch.cat((x, model.hidden(ids[:, :-1], cache)), dim=1)  # (B, T, n_embd)
+        x = torch.cat((x, decoder.read(ids[:, :-1], cache)), dim=1)  # (B, T, n_embd)
     x, targets = x[counted], ids[counted]
     parts = []
     for start in range(0, len(targets), _LOGIT_ROWS):
-        logits = model.logits(x[start:start + _LOGIT_ROWS]).float()  # (at most _LOGIT_ROWS, vocab_size)
+        logits = decoder.logits(x[start:start + _LOGIT_ROWS])  # (at most _LOGIT_ROWS, vocab_size)
         chosen = logits.gather(1, targets[start:start + _LOGIT_ROWS, None]).squeeze(1)
         parts.append(chosen - logits.logsumexp(dim=-1))
     return [row.double().sum().item() for row in torch.cat(parts).cpu().split(lengths)]

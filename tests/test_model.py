@@ -1,4 +1,4 @@
-"""What the network promises: causality, rotary positions, a cache that changes nothing, exact gradients."""
+"""What the network promises: causality, rotary positions, exact gradients."""
 
 import math
 from dataclasses import asdict
@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from model import GPT, Block, GPTConfig, KVCache, apply_rotary, plain_attention, rotary_tables
-from tests.support.network import VOCAB, next_logits, random_ids, rng, tiny
+from model import GPT, Block, GPTConfig, apply_rotary, plain_attention, rotary_tables
+from tests.support.network import VOCAB, random_ids, rng, tiny
 from tests.support.tiny import tiny_model
 
 # ---- the network
@@ -238,19 +238,3 @@ def test_a_tiny_model_memorises_one_batch():
         optimizer.zero_grad()
     assert loss.item() < 0.05
 
-
-# ---- the cache
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_cached_logits_equal_uncached_logits_at_every_step(tied):
-    model, idx = tiny(tied=tied), random_ids(3, 16)
-    assert model(idx)[0].std() > 0.1
-    with torch.no_grad():
-        whole = model(idx)[0]  # (3, 16, VOCAB)
-        cache = KVCache(model.config, 16)
-        assert_close(next_logits(model, idx[:, :5], cache), whole[:, 4], rtol=1e-4, atol=1e-4)
-        for t in range(5, 12):
-            assert_close(next_logits(model, idx[:, t : t + 1], cache), whole[:, t], rtol=1e-4, atol=1e-4)
-        several = next_logits(model, idx[:, 12:], cache)  # at once, in mid-text
-        assert_close(several, whole[:, 15], rtol=1e-4, atol=1e-4)

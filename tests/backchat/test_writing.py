@@ -96,7 +96,6 @@ def test_marker_text_in_a_response_cannot_end_its_turn(unbroken):
 def test_every_special_id_ends_the_instruction(marker):
     model = tiny_model(n_layer=1, n_embd=16)
     wanted = {**MARKER_IDS, "<|endoftext|>": TOKENIZER.eos_id}[marker]
-    work = Instructions(model, TOKENIZER, Controls(tokens=10, seed=1, temperature=0))
     first = TOKENIZER.encode_text("What")[0]
     prompt, _ = encode_response(TOKENIZER, "The cat")
     with torch.no_grad():  # after the prompt the model writes `first`, after it the special id
@@ -105,4 +104,5 @@ def test_every_special_id_ends_the_instruction(marker):
         model.wte.weight.zero_()
         model.wte.weight[prompt[-1], 0], model.wte.weight[first, 0], model.wte.weight[first, 1] = 1, 2, 1
         model.wte.weight[wanted, 0], model.wte.weight[wanted, 1] = 1.5, 9
+    work = Instructions(model, TOKENIZER, Controls(tokens=10, seed=1, temperature=0))
     assert work.draw({0: prompt}) == {0: [[first]]}

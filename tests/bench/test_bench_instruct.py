@@ -1,11 +1,11 @@
 """The benchmark of instructions: each response is answered by its own samples, and no bar reaches a pipe."""
 
-import contextlib
 import importlib
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from tests.support.pairs import PAIRS, TOKENIZER, learned_model
 
@@ -20,7 +20,7 @@ def bench(monkeypatch):
 
 @pytest.fixture
 def opened():
-    return SimpleNamespace(model=learned_model(), tokenizer=TOKENIZER, autocast=contextlib.nullcontext)
+    return SimpleNamespace(model=learned_model(), tokenizer=TOKENIZER, dtype=torch.float32)
 
 
 def test_of_the_samples_of_each_response_every_order_takes_its_own_first_and_no_bar_reaches_a_pipe(

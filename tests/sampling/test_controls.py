@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 import sample_xcoax
 import sample_xcoax_instruct
 from program.settings import parse
-from sampling.controls import FILTERS, KNOBS, Controls, check, help_of
-from terminal.prompt import help_text, read_command
+from sampling.controls import FILTERS, KNOBS, Controls, check
+from terminal.commands import read_command
+from terminal.prompt import help_text
 from tests.support.texts import fewer
 
 SAMPLERS = {"base": sample_xcoax.SampleSettings, "instruct": sample_xcoax_instruct.InstructSettings}
@@ -46,13 +47,13 @@ def test_every_knob_is_a_command_of_the_prompt_under_its_own_name_and_that_of_it
     value = "0.5" if KNOBS[name].kind is float else "3"
     expected = vars(Controls()) | {name: KNOBS[name].kind(value)}
     for spelling in (KNOBS[name].command, name, name.replace("_", "-")):
-        assert vars(read_command(f"{spelling}={value}", Controls())) == expected
+        assert vars(read_command(f"{spelling}={value}", Controls()).value) == expected
 
 
 @every_knob
 def test_every_knob_has_a_row_of_help_with_what_it_takes_and_what_it_does(name):
     table = " ".join(help_text("Ending: ", "").split())
-    assert f" {KNOBS[name].command}= {KNOBS[name].takes}. {help_of(name)} " in table
+    assert f" {KNOBS[name].command}= {KNOBS[name].takes}. {Controls.help_of(name)} " in table
 
 
 @every_sampler
@@ -62,7 +63,7 @@ def test_the_help_of_a_flag_is_that_of_the_prompt(name, settings_class):
     with redirect_stdout(printed), pytest.raises(SystemExit):
         parse(settings_class, "", ["--help"])
     assert f" {flag(name)} " in printed.getvalue()
-    assert help_of(name) in " ".join(printed.getvalue().replace("│", " ").split())
+    assert Controls.help_of(name) in " ".join(printed.getvalue().replace("│", " ").split())
 
 
 @fewer

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from torch.testing import assert_close
 
 from sampling import generate, generate_batch
-from sampling.engine import prefill
-from tests.support.network import VOCAB, next_logits, random_ids, rng, tiny
+from sampling.decoding import Decoder
+from sampling.engine import Batch
+from tests.support.network import VOCAB, random_ids, rng, tiny
 
 
 def generate_slowly(model, prompt, n):
@@ -33,32 +33,6 @@ def columns(steps, n):
         for row, i in zip(rows, step):
             row += [] if i is None else [i]
     return rows
-
-
-def test_rows_of_different_lengths_share_a_cache():
-    model, idx = tiny(), random_ids(3, 16)
-    lengths = [10, 4, 1]
-    with torch.no_grad():
-        x, cache = prefill(model, [row[:n].tolist() for row, n in zip(idx, lengths)], 16)
-        logits = model.logits(x)
-        for T in (0, 1, 2, 3):
-            lengths = [n + T for n in lengths]
-            if T:
-                logits = next_logits(model, torch.stack([row[n - T : n] for row, n in zip(idx, lengths)]), cache)
-            assert cache.lengths == lengths
-            for b, n in enumerate(lengths):
-                assert_close(logits[b], model(idx[b : b + 1, :n])[0][0, -1], rtol=1e-4, atol=1e-4)
-
-
-def test_a_row_of_a_cache_given_to_another_text_leaves_no_trace_of_the_old_one():
-    model, idx = tiny(), random_ids(4, 16)
-    with torch.no_grad():
-        _, cache = prefill(model, [row[:n].tolist() for row, n in zip(idx, (12, 3, 7))], 16)
-        _, others = prefill(model, [idx[3, :2].tolist(), idx[1, :5].tolist()], 16)
-        cache.replace([0, 2], others)
-        logits = next_logits(model, torch.stack([idx[3, 2], idx[1, 3], idx[1, 5]])[:, None], cache)
-        for row, end in zip(logits, (idx[3, :3], idx[1, :4], idx[1, :6])):
-            assert_close(row, model(end[None])[0][0, -1], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("length", [1, 5, 15, 16, 40])
@@ -148,29 +122,77 @@ def test_samples_of_one_prompt_differ():
     assert len(set(zip(*steps))) > 1
 
 
-def test_generation_restores_the_mode_and_does_not_disturb_training():
-    model, idx = tiny(dropout=0.1), random_ids(2, 16)
-    model.train()
+def test_generation_does_not_disturb_training():
+    model, idx = tiny(dropout=0.1).train(), random_ids(2, 16)
     for i, _ in enumerate(generate(model, [1, 2, 3], 30)):
         assert not torch.is_inference_mode_enabled() and torch.is_grad_enabled()
-        assert not model.training
         if i == 20:
-            break  # an abandoned iterator must tidy up too
+            break
     assert model.training
-    _, loss = model(idx, idx)
-    loss.backward()
+    model(idx, idx)[1].backward()
     assert not any(t.is_inference() for t in (*model.parameters(), *model.buffers()))
-    model.eval()
-    list(generate(model, [1], 2))
-    assert not model.training
 
 
-def test_training_and_generation_may_share_one_autocast_block():
-    model, idx = tiny(), random_ids(2, 16)
-    with torch.autocast("cpu", torch.bfloat16):
-        list(generate(model, [1, 2, 3], 3))
-        model(idx, idx)[1].backward()
-    assert all(p.grad is not None for p in model.parameters())
+# ---- texts that join and leave
+
+
+def write(batch, n=10**9):
+    """What the texts of a batch are given in up to n steps: lists of ids by number."""
+    rows = {}
+    while batch.unfinished and n:
+        for number, token in batch.step().items():
+            rows.setdefault(number, []).append(token)
+        n -= 1
+    return rows
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+def test_a_text_that_joins_late_becomes_what_it_would_have_become_alone(size):
+    model = tiny()
+    prompts = [random_ids(length, seed=length).tolist() for length in (3, 9, 1, 30, 5)]
+    batch, rows = Batch(Decoder(model), size, temperature=0), {}
+    for prompt in prompts:  # one every three steps; the block of 16 fills meanwhile
+        batch.add(prompt, 20)
+        for number, new in write(batch, 3).items():
+            rows.setdefault(number, []).extend(new)
+    for number, new in write(batch).items():
+        rows.setdefault(number, []).extend(new)
+    assert [rows[i] for i in range(5)] == [generate_slowly(model, prompt, 20) for prompt in prompts]
+
+
+def test_a_text_that_is_dropped_leaves_its_row_to_the_next_and_the_others_alone():
+    model, prompts = tiny(), [random_ids(length, seed=length).tolist() for length in (3, 9, 5)]
+    batch = Batch(Decoder(model), 2, temperature=0)
+    numbers = [batch.add(prompt, 12) for prompt in prompts]
+    first = write(batch, 4)
+    assert sorted(first) == numbers[:2]  # the third waits
+    batch.drop(numbers[0])
+    rest = write(batch)
+    assert numbers[0] not in rest
+    assert first[numbers[1]] + rest[numbers[1]] == generate_slowly(model, prompts[1], 12)
+    assert rest[numbers[2]] == generate_slowly(model, prompts[2], 12)
+
+
+def test_how_unlikely_each_id_was_is_told_beside_it():
+    model, prompts = tiny(), [random_ids(length, seed=length).tolist() for length in (3, 5)]
+    batch, found = Batch(Decoder(model), 2, surprise=True, temperature=2.0, top_k=5, generator=rng()), {0: [], 1: []}
+    for prompt in prompts:
+        batch.add(prompt, 6)
+    while batch.unfinished:
+        for number, token in batch.step().items():
+            found[number].append((token, batch.nats[number]))
+    for number, prompt in enumerate(prompts):
+        ids = [token for token, _ in found[number]]
+        for i, (token, nats) in enumerate(found[number]):  # not of the few that may be drawn, nor at that temperature
+            expected = -model(torch.tensor([prompt + ids[:i]]))[0][0, -1].log_softmax(dim=-1)[token].item()
+            assert nats == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_waiting_text_may_be_dropped_too():
+    batch = Batch(Decoder(tiny()), 1, temperature=0)
+    numbers = [batch.add([1, 2], 3) for _ in range(3)]
+    batch.drop(numbers[1])
+    assert sorted(write(batch)) == [numbers[0], numbers[2]] and not batch.step()
 
 
 @pytest.mark.parametrize("temperature", [0, 0.8])

@@ -19,6 +19,6 @@ def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def next_logits(model, idx, cache):
+def next_logits(decoder, idx, cache):
     """The logits (B, VOCAB) that follow ids idx (B, T), which are read into the cache."""
-    return model.logits(model.hidden(idx, cache)[:, -1])
+    return decoder.logits(decoder.read(idx, cache)[:, -1])

@@ -1,0 +1,191 @@
+"""
+A model made ready for writing: it reads a token or a whole text at a time, into a cache, as fast as its weights can be
+read.
+
+    decoder = Decoder(model, torch.bfloat16)            # or quantize="int8"
+    x, cache = decoder.prefill([[1, 42, 7]], max_len=512)
+    logits = decoder.logits(x)                           # (1, vocab_size)
+
+What it computes is what model.py computes, within rounding. One token is a product of each matrix with one vector: its
+time goes into reading weights, and into calling kernels. So matrices are laid out once as the processor's kernels want
+them, the norms' weights are multiplied into the matrices that follow, and keys are turned as complex numbers.
+"""
+
+import functools
+import warnings
+
+import torch
+import torch.nn.functional as F
+
+from model import GPT, rotary_tables
+from sampling.cache import KVCache
+from sampling.choosing import NOT_FINITE
+
+QUANTIZED = ("off", "int8")
+_FEW_ROWS = 8         # up to so many, 8-bit weights are multiplied as they are
+_FLOAT16_MAX = 65504
+
+
+class Decoder:
+    """A GPT for inference alone. Its matrices are copies: training the model further leaves them as they are.
+
+    dtype is the numbers of the matrices, and on a GPU of keys and values; all else is float32. On a CPU "bfloat16" is
+    some 16 bits: where PyTorch has a kernel for float16 weights that reads them at the full speed of the memory, and
+    unless many is true, that is taken; it is good for up to some eight texts at a time, and more exact. many is for
+    batches of more texts.
+
+    quantize="int8" keeps 8 bits of each weight: a row of a matrix is divided by a 127th of its largest number and
+    rounded, which changes no weight by more than a 254th of that number. Vectors are rounded in the same way where they
+    are multiplied. It is for one text at a time, by models far larger than the processor's caches: half of the bytes
+    are read for each token. bench/bench_sampling.py tells what it costs in bits per byte.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model, dtype=torch.float32, quantize="off", many=False):
+        self.config, self.device = model.config, model.wte.weight.device
+        self.dtype, self.quantize, self.many = dtype, quantize, many
+        if quantize not in QUANTIZED:
+            raise ValueError(f"--quantize {quantize} is not known; it takes {', '.join(QUANTIZED)}")
+        if quantize != "off" and self.device.type != "cpu":
+            raise ValueError(f"--quantize {quantize} is for the CPU, and the model is on {self.device}. Leave it out.")
+        size = self.config.n_embd
+
+        def matrix(weight, norm=None):  # a norm divides by the length of a vector, and multiplies by norm.weight
+            return _matrix(weight if norm is None else weight * norm.weight * size**0.5, dtype, quantize, many)
+
+        self.embedding = model.wte.weight.detach()
+        self.layers = [
+            (matrix(_pairs_side_by_side(block.attention.qkv.weight, self.config), block.norm1),
+             matrix(block.attention.proj.weight), matrix(block.mlp.gate_up.weight, block.norm2),
+             matrix(block.mlp.proj.weight))
+            for block in model.blocks
+        ]  # fmt: skip
+        self.head = matrix(model.output_weight, model.norm)
+        self.shortest = torch.tensor((size * self.config.norm_eps) ** 0.5, device=self.device)
+        cos, sin = rotary_tables(self.config.block_size, self.config.head_dim, self.config.rope_theta)
+        self.turns = torch.complex(cos, sin).to(self.device)  # (block_size, head_dim // 2)
+        # One query over bfloat16 keys takes PyTorch's CPU kernel many times as long as over float32 ones.
+        self.cache_dtype = torch.float32 if self.device.type == "cpu" else dtype
+
+    def cache(self, rows, max_len):
+        """An empty KVCache for so many texts of up to max_len tokens."""
+        return KVCache(self.config, rows, max_len, self.device, self.cache_dtype)
+
+    @torch.inference_mode()
+    def read(self, idx, cache):
+        """Append ids idx (rows, T) to what the cache holds; return what the output layer reads, (rows, T, n_embd)."""
+        (B, T), H = idx.shape, self.config.n_head
+        cache.begin(T)
+        turns = self.turns[cache.positions]  # (T, head_dim // 2), or (B, T, head_dim // 2)
+        turns = turns[:, None] if cache.level else turns[:, :, None]
+        x = F.embedding(idx.flatten(), self.embedding)  # (B * T, n_embd)
+        for layer, (qkv, proj, gate_up, down) in enumerate(self.layers):
+            qk, v = qkv(self.normed(x)).view(B, T, 3 * H, -1).split((2 * H, H), dim=2)
+            qk = torch.view_as_complex(qk.unflatten(-1, (-1, 2))) * turns  # (B, T, 2 * n_head, head_dim // 2)
+            q, k = torch.view_as_real(qk).flatten(-2).transpose(1, 2).chunk(2, dim=1)  # each (B, n_head, T, head_dim)
+            k, v = cache.write(layer, k, v.transpose(1, 2))
+            y = F.scaled_dot_product_attention(q.to(k.dtype), k, v, cache.mask, is_causal=cache.causal)
+            x = x + proj(y.transpose(1, 2).reshape(B * T, -1))
+            gate, up = gate_up(self.normed(x)).chunk(2, dim=-1)  # each (B * T, hidden_dim)
+            x = x + down(F.silu(gate) * up)
+        return x.view(B, T, -1)
+
+    def normed(self, x):
+        """x (…, n_embd) at length 1: RMSNorm, but for what stands in the matrix that follows. Few operations, since a
+        small model spends as much time on calling them as on its matrices."""
+        return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), self.shortest)
+
+    @torch.inference_mode()
+    def logits(self, x):
+        """The output layer, behind its norm: float32 logits (…, vocab_size) for what read() gives, (…, n_embd)."""
+        return self.head(self.normed(x).flatten(0, -2)).unflatten(0, x.shape[:-1])
+
+    def prefill(self, prompts, max_len):
+        """Read prompts, lists of ids, into a new cache of max_len positions, in one piece.
+
+        Returns what the output layer reads for the last id of each, (B, n_embd), and the cache. Equal prompts are read
+        once.
+        """
+        row_of = {}  # prompt: its row among the different ones
+        order = [row_of.setdefault(tuple(prompt), len(row_of)) for prompt in prompts]
+        longest, lengths = max(map(len, row_of)), [len(prompt) for prompt in row_of]
+        idx = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in row_of], device=self.device)
+        cache = self.cache(len(row_of), max_len)
+        x = self.read(idx, cache)
+        cache.lengths = lengths  # without the padding on the right, which nothing has seen
+        x = x[torch.arange(len(row_of)), torch.tensor(lengths) - 1]
+        if len(row_of) < len(order):
+            cache.select(order)
+            x = x[order]
+        return x, cache
+
+
+def decoder_of(model):
+    """A Decoder of a GPT, in float32; a Decoder as it is."""
+    return Decoder(model) if isinstance(model, GPT) else model
+
+
+def _pairs_side_by_side(qkv, config):
+    """The rows of a qkv weight (3 * n_embd, n_embd) in such an order that the features of queries and keys that are
+    turned together, i and i + head_dim // 2, are neighbours. No score depends on their order."""
+    q, k, v = qkv.view(3, config.n_head, 2, config.head_dim // 2, config.n_embd)
+    return torch.cat([q.transpose(1, 2).flatten(0, 2), k.transpose(1, 2).flatten(0, 2), v.flatten(0, 2)])
+
+
+def _matrix(weight, dtype, quantize, many):
+    """A function from float32 x (N, in) to float32 x @ weight.T (N, out), for weight (out, in); all that can be done
+    once is done."""
+    weight = weight.float().contiguous()
+    if quantize == "int8":
+        return _int8(weight)
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        weight = weight.to(dtype)
+        return lambda x: F.linear(x.to(dtype), weight).float()
+    if dtype == torch.bfloat16 and not many and _fbgemm() and weight.abs().max() <= _FLOAT16_MAX:  # none of them is NaN
+        packed, no_bias = torch.fbgemm_pack_gemm_matrix_fp16(weight), weight.new_zeros(len(weight))
+        return lambda x: torch.fbgemm_linear_fp16_weight_fp32_activation(x, packed, no_bias)
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), 8)  # which is good for any number of rows
+    return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, None, "none", [], "").float()
+
+
+def _int8(weight):
+    """The same, of weights in 8 bits."""
+    if not weight.isfinite().all():
+        raise FloatingPointError(NOT_FINITE)
+    scale = (weight.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)  # (out,)
+    whole = (weight / scale[:, None]).round().to(torch.int8)
+    if _fbgemm():
+        packed, no_bias = torch.fbgemm_pack_quantized_matrix(whole), weight.new_zeros(len(weight))
+        sums = whole.sum(dim=1, dtype=torch.int32)
+
+        def alone(x):  # (1, in), whose numbers are rounded by the largest of them
+            return torch.fbgemm_linear_int8_weight_fp32_activation(x, whole, packed, sums, 1.0, 0, no_bias) * scale
+    else:
+        rounded = scale.bfloat16()
+
+        def alone(x):
+            return torch._weight_int8pack_mm(x.bfloat16(), whole, rounded).float()
+
+    def product(x):
+        if len(x) == 1:
+            return alone(x)
+        if len(x) <= _FEW_ROWS:
+            return torch.cat([alone(row) for row in x.split(1)])
+        return F.linear(x.bfloat16(), whole.bfloat16()).float() * scale
+
+    return product
+
+
+@functools.cache
+def _fbgemm():
+    """Whether PyTorch's fastest kernels for one vector work here: on x86, until a version drops them, as it warns."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            x, whole, sums = torch.ones(1, 1), torch.ones(1, 1, dtype=torch.int8), torch.ones(1, dtype=torch.int32)
+            torch.fbgemm_linear_fp16_weight_fp32_activation(x, torch.fbgemm_pack_gemm_matrix_fp16(x), x[0])
+            torch.fbgemm_linear_int8_weight_fp32_activation(
+                x, whole, torch.fbgemm_pack_quantized_matrix(whole), sums, 1.0, 0, x[0])
+        except (AttributeError, RuntimeError):
+            return False
+    return True
