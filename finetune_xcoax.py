@@ -22,6 +22,7 @@ from backchat.examples import Examples
 from backchat.template import STOP_IDS
 from checkpoint import open_model
 from program import commands
+from program.device import use_threads
 from program.settings import launch, parse, show
 from sampling import generate
 from shards import read_manifest, read_split, totals
@@ -115,6 +116,7 @@ def fixed_sample(model, tokenizer, examples):
 
 def main():
     settings = parse(FinetuneSettings, __doc__, default_file="instruct.toml")
+    threads = use_threads(settings.threads)
     if settings.out_dir.resolve() == settings.model_path.resolve().parent:
         raise ValueError(f"--out-dir {settings.out_dir} is the folder of the base model {settings.model_path}, which "
                          "would be written over. Choose another:\n"
@@ -142,7 +144,7 @@ def main():
     show(settings, parameters=model.num_params(), block_size=block_size,
          tokens_per_update=update_blocks * block_size, training_examples=len(train_examples),
          validation_examples=len(val_examples), padding=f"{train_examples.padding(batch_size):.1%} of the tokens",
-         passes_over_examples=round(epochs, 2))
+         passes_over_examples=round(epochs, 2), threads=threads)
     val_batches = [tensors(batch) for batch in val_examples.fixed_batches(settings.eval_tokens, budget)]
     train(settings, model, tokenizer, batches, val_batches,
           fixed_sample(model, tokenizer, val_examples), kind="instruct", tokens_per_byte=tokens_per_byte,

@@ -14,6 +14,7 @@ import torch
 
 from model import GPT, GPTConfig
 from program import commands
+from program.device import use_threads
 from program.settings import launch, parse, show
 from program.streams import say
 from reverse import segments
@@ -56,6 +57,7 @@ def fixed_sample(model, tokenizer, windows):
 
 def main():
     settings = parse(TrainSettings, __doc__, default_file="xcoax.toml")
+    threads = use_threads(settings.threads)
     manifest = read_manifest(settings.data_dir)
     if manifest.get("kind") == "instruct":
         raise ValueError(f"{settings.data_dir} holds instruction examples, not documents. Fine-tune a model on them:\n"
@@ -86,7 +88,7 @@ def main():
     tokens = totals(manifest, "train")["tokens"]
     passes = update_tokens * settings.max_iters / (len(train_windows) * settings.block_size)
     show(settings, parameters=model.num_params(), tokens_per_update=update_tokens, tokens_in_corpus=tokens,
-         passes_over_corpus=round(passes, 2))
+         passes_over_corpus=round(passes, 2), threads=threads)
     if passes > TOO_MANY_PASSES:
         say(f"This run reads the {tokens:,} tokens of its corpus {passes:,.0f} times, and will know them by heart long "
             "before its end. Take more text, a smaller model, or a smaller --max-iters.")

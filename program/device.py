@@ -1,4 +1,7 @@
-"""Where the model runs, in which number format, and whether compiled: what training and sampling must decide alike."""
+"""
+Where the model runs, on how many threads, in which number format, and whether compiled: what training and sampling must
+decide alike.
+"""
 
 import importlib.util
 import os
@@ -28,6 +31,13 @@ def pick_device(name="auto"):
         if name not in numbered:
             raise ValueError(f"There are more processes than GPUs here: --nproc-per-node {len(numbered)}")
     return torch.device(name)
+
+
+def use_threads(wanted=None):
+    """Have PyTorch compute on so many threads of the CPU, or on as many as it would; return their number."""
+    if wanted is not None:
+        torch.set_num_threads(wanted)
+    return torch.get_num_threads()
 
 
 # Dense bfloat16 operations a second, from the makers' data sheets; the first name that the device's name holds.

@@ -1,6 +1,7 @@
 """Fine-tuning: from a base model and examples to a model that writes instructions."""
 
 import itertools
+import re
 import signal
 from unittest.mock import patch
 
@@ -48,6 +49,13 @@ def test_the_batches_of_all_processes_together_are_those_of_one_in_the_order_of_
     expected = batches(counters)
     assert len(found) == len(expected) >= 5
     assert all(torch.equal(part, other) for one, two in zip(found, expected) for part, other in zip(one, two))
+
+
+def test_the_settings_printed_say_how_many_threads_are_in_use(base, data, tmp_path, capsys, threads):
+    with patch.object(finetune_xcoax, "train"):
+        call(finetune_xcoax, *arguments(base, data, tmp_path, "--threads", "3"))
+    assert re.findall(r"^ +threads +(\S+)$", capsys.readouterr().out, re.M) == ["3"]
+    assert torch.get_num_threads() == 3
 
 
 def test_fine_tuning_lowers_the_loss_and_leaves_an_instruct_model_of_the_base_model_s_shape(unbroken, base):

@@ -167,6 +167,14 @@ def test_a_forward_model_trains_on_forward_shards(tmp_path):
     assert " looked for" in out.rpartition("[|]")[0]  # the given part, a beginning, stands to the left
 
 
+@pytest.mark.parametrize("flags, number", [(["--threads", "3"], 3), (["--threads", "1"], 1), ([], None)])
+def test_the_settings_printed_say_how_many_threads_are_in_use(data, tmp_path, capsys, threads, flags, number):
+    with patch.object(train_xcoax, "train"):
+        call(train_xcoax, *arguments(data, tmp_path, *flags))
+    assert re.findall(r"^ +threads +(\S+)$", capsys.readouterr().out, re.M) == [str(number or threads)]
+    assert torch.get_num_threads() == (number or threads)
+
+
 # ---- being stopped
 
 
@@ -185,6 +193,15 @@ def test_a_run_killed_three_times_equals_an_unbroken_one_bit_for_bit(unbroken, d
         assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
     losses = [(row["iter"], row["val_loss"]) for row in rows(tmp_path) if "val_loss" in row]
     assert losses == [(row["iter"], row["val_loss"]) for row in rows(unbroken) if "val_loss" in row]
+
+
+def test_a_run_may_go_on_with_another_number_of_threads(data, tmp_path):
+    assert run("train_xcoax.py", *arguments(data, tmp_path, "--max-iters", "14"))[0] == 0
+    status, out, err = run("train_xcoax.py", *arguments(data, tmp_path, "--max-iters", "21", "--threads", "2"))
+    assert status == 0 and "Going on from" in out and "max_iters 14 -> 21\n" in out, err
+    content = checkpoint.load(tmp_path / "last_checkpoint.pt", kind="base")
+    assert content["counters"]["iter_num"] == 21 and "threads" not in content["settings"]
+    assert checkpoint.open_model(tmp_path / "best_checkpoint.pt", "base", device="cpu")
 
 
 def test_a_closed_terminal_finishes_the_update_and_saves(unbroken, data, tmp_path):

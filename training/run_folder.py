@@ -25,7 +25,7 @@ from training.schedule import decays
 from training.settings import MOST_SEQUENCES
 
 NOT_KEPT = ("data_dir", "out_dir", "model_path",  # paths, and what each part of a run may change
-            "overwrite", "reset_optimizer", "device", "wandb")
+            "overwrite", "reset_optimizer", "device", "threads", "wandb")
 ANEW = {"data": "The shards are not what they were", "eval_tokens": "Another part of the validation split is read"}
 
 

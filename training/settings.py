@@ -82,6 +82,8 @@ class LoopSettings:
     """auto, cpu, cuda, cuda:1, mps."""
     dtype: str = "auto"
     """auto, bfloat16, float32: what the model computes in; weights stay float32. A run keeps what auto took first."""
+    threads: int | None = None
+    """Threads of the CPU; by default one for each core, or what OMP_NUM_THREADS says."""
     activation_checkpointing: bool = False
     """Compute each block's activations again in the backward pass instead of keeping them: a third more work, a
     fraction of the memory."""
@@ -135,5 +137,6 @@ _BOUNDS = {  # what a value must be, and in words
     **dict.fromkeys(("beta1", "beta2", "momentum"), (lambda v: 0 <= v < 1, "at least 0 and below 1")),
     "decay_fraction": (lambda v: 0 < v <= 1, "above 0 and at most 1"),
     "warmup_iters": (lambda v: 0 <= v < 2**40, "at least 0 and below 2**40"),
+    "threads": (lambda v: 1 <= v <= 1024, "from 1 to 1,024"),
     "seed": (lambda v: 0 <= v < 2**40, "at least 0 and below 2**40"),
 }

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from program.device import autocast, pick_device, pick_dtype
+from program.device import autocast, pick_device, pick_dtype, use_threads
 
 
 def test_a_device_that_is_not_here_names_those_that_are(monkeypatch):
@@ -33,6 +33,15 @@ def test_auto_takes_the_fastest_device_there_is(cuda, mps, expected, monkeypatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     assert pick_device("auto").type == expected
+
+
+@pytest.mark.parametrize("wanted", [1, 2, 3])
+def test_pytorch_computes_on_as_many_threads_as_are_wanted(threads, wanted):
+    assert use_threads(wanted) == torch.get_num_threads() == wanted
+
+
+def test_without_a_number_the_threads_stay_as_many_as_they_are(threads):
+    assert use_threads() == use_threads(None) == torch.get_num_threads() == threads
 
 
 def test_the_cpu_is_always_there():

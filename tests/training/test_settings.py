@@ -11,7 +11,7 @@ from training.settings import LoopSettings
     "min_lr": [-1, float("nan"), 1], "warmup_iters": [-1], "lr_decay_iters": [0, -1],
     "weight_decay": [-1, float("nan")], "beta1": [-0.1, 1, float("nan")], "beta2": [1.5], "momentum": [1.0],
     "grad_clip": [-1, float("nan")],
-    "eval_interval": [0], "eval_tokens": [0], "save_interval": [0], "seed": [-1, 10**30],
+    "eval_interval": [0], "eval_tokens": [0], "save_interval": [0], "seed": [-1, 10**30], "threads": [0, -1, 10**10],
 }.items(), ids=str)
 def test_a_value_out_of_bounds_is_named_with_its_bounds(name, values):
     for value in values:
@@ -21,4 +21,4 @@ def test_a_value_out_of_bounds_is_named_with_its_bounds(name, values):
 
 def test_the_ends_of_the_bounds_are_taken():
     LoopSettings(batch_size=1, max_minutes=None, lr_decay_iters=1, warmup_iters=0, min_lr=0, weight_decay=0, beta1=0,
-                 grad_clip=0, seed=0)
+                 grad_clip=0, seed=0, threads=1)
