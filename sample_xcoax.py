@@ -11,19 +11,24 @@ to standard error.
 Reads out/xcoax/best_checkpoint.pt, which train_xcoax.py writes. A forward model takes the beginning of a text instead.
 """
 
+if __name__ == "__main__":
+    import program.starting
+
 import sys
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import tyro
 
-from checkpoint import open_model
+from checkpoint import identity, open_model
 from program import commands
 from program.settings import launch, parse
 from program.streams import end_with_pipe
-from sampling.controls import Controls
+from sampling.decoding import Decoder
+from sampling.threads import settle_threads
+from terminal.pasts import Pasts
 from terminal.prompt import loop
-from terminal.samples import write_samples
+from terminal.samples import ShownControls
 from terminal.screen import note
 
 
@@ -35,43 +40,48 @@ class SampleSettings:
     """Checkpoint of train_xcoax.py; it holds the tokenizer too."""
     prompt: str | None = None
     """An ending to write for; without it endings are asked for, or read from a pipe."""
+    json: bool = False
+    """Print a line of JSON for each text, with all that is needed to write it again; a line that fails keeps its
+    place."""
+    history: bool = True
+    """Keep what is typed at the prompt for the next time, in ~/.local/state/backgpt/."""
     SAMPLING: ClassVar = "sampling"
-    controls: tyro.conf.OmitArgPrefixes[Controls] = field(default_factory=Controls)
+    controls: tyro.conf.OmitArgPrefixes[ShownControls] = field(default_factory=ShownControls)
     MACHINE: ClassVar = "machine"
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps; auto takes the fastest there is."""
     dtype: str = "auto"
     """auto, float32 or bfloat16: the numbers in which the model computes."""
+    quantize: Literal["off", "int8"] = "off"
+    """int8 keeps 8 bits of each weight: a large model writes nearly twice as fast on a CPU, a little less exactly."""
+    threads: int | None = None
+    """Threads of the CPU; without it one or all, whichever is faster when the model is opened."""
 
 
 def main():
     end_with_pipe()
     settings = parse(SampleSettings, __doc__)
-    opened = open_model(settings.model_path, device=settings.device, dtype=settings.dtype).for_sampling()
+    opened = open_model(settings.model_path, device=settings.device, dtype=settings.dtype)
     if opened.kind != "base":
         raise ValueError(f"{settings.model_path} writes instructions, not texts. Use it so:\n"
                          f"    {commands.sample('instruct', model_path=settings.model_path)}")
-    tokenizer = opened.tokenizer
+    tokenizer, decoder = opened.tokenizer, Decoder(opened.model, opened.dtype, settings.quantize)
+    settle_threads(decoder, settings.threads)
     backward = tokenizer.direction == "reverse"
-
-    def answer(given, controls):
-        """Print samples for one ending."""
-        idx = tokenizer.encode_ending(given)
-        with opened.autocast():
-            return write_samples(opened.model, idx, controls, tokenizer.stop_ids,
-                                 parts=lambda new: tokenizer.parts(idx + new, given),
-                                 whole="the beginning was reached" if backward else "the end was reached")
-
+    pasts = Pasts(decoder, tokenizer, "the beginning was reached" if backward else "the end was reached",
+                  model=lambda: identity(opened.path), as_json=settings.json)
     if settings.prompt is not None:
         if not settings.prompt.strip():
             raise ValueError("--prompt is empty. Give it the last words of a text.")
-        sys.exit(0 if answer(settings.prompt, settings.controls) else 130)
+        sys.exit(0 if pasts.answer(settings.prompt, settings.controls) else 130)
     label, where, side = ("Ending: ", "last", "before") if backward else ("Beginning: ", "first", "after")
     if sys.stdin.isatty():
         note(f"{opened}\n{settings.controls}\nWrite the {where} words of a text, or help, or quit.")
-    sys.exit(loop(label, answer, settings.controls,
-                  f"takes the {where} words of a text; the model writes what came {side}."))
+    sys.exit(loop(label, pasts, settings.controls,
+                  f"takes the {where} words of a text; the model writes what came {side}.",
+                  history="texts" if settings.history else None))
 
 
 if __name__ == "__main__":
+    program.starting.over()
     launch(main)

@@ -24,26 +24,31 @@ another --response-field or --tokens records with an error are done again and th
 Reads out/xcoax_instruct/best_checkpoint.pt, which finetune_xcoax.py writes.
 """
 
-import hashlib
+if __name__ == "__main__":
+    import program.starting
+
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+import torch
 import tyro
 
 from backchat.candidates import weigh
 from backchat.pairs_file import WINDOW, write_pairs
 from backchat.records import blank_lines
 from backchat.template import AROUND, STOP_IDS, encode_response, instruction_room, writing_room
-from backchat.writing import TOKENS, Instructions, Scores
-from checkpoint import open_model
+from backchat.writing import TOKENS, Instructions, Scores, with_scores
+from checkpoint import identity, open_model
 from program.settings import launch, parse
 from program.streams import end_with_pipe
-from sampling.controls import Controls
+from sampling.decoding import Decoder
+from sampling.threads import settle_threads
+from terminal.pasts import Written, fresh
 from terminal.prompt import loop
-from terminal.samples import draw_samples
-from terminal.screen import OUT, note, separate, show
+from terminal.samples import ShownControls, draw_samples
+from terminal.screen import OUT, note, separate, show, show_lines
 
 
 @dataclass
@@ -54,6 +59,8 @@ class InstructSettings:
     """Checkpoint of finetune_xcoax.py; it holds the tokenizer too."""
     response: str | None = None
     """A response to write instructions for; without it responses are asked for, or read from a pipe."""
+    history: bool = True
+    """Keep what is typed at the prompt for the next time, in ~/.local/state/backgpt/."""
     input: str | None = None
     """A file of responses, each of which gets an instruction: .json, .jsonl, .parquet, or .txt with one a line."""
     output: str | None = None
@@ -64,16 +71,24 @@ class InstructSettings:
     """Field of the response; without it output, response, completion, text or messages, whichever a record has."""
     score: bool = False
     """With --input: score the pairs it holds instead of writing instructions."""
+    json: bool = False
+    """Without --input: print a line of JSON for each instruction, with all that is needed to write it again; a line
+    that fails keeps its place."""
     batch_size: int | None = None
     """With --input: instructions that are written at the same time; by default 64 on a CPU, 256 elsewhere."""
     SAMPLING: ClassVar = "sampling"
-    controls: tyro.conf.OmitArgPrefixes[Controls] = field(default_factory=lambda: Controls(tokens=TOKENS))
+    controls: tyro.conf.OmitArgPrefixes[ShownControls] = field(default_factory=lambda: ShownControls(tokens=TOKENS))
     MACHINE: ClassVar = "machine"
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps; auto takes the fastest there is."""
     dtype: str = "auto"
-    """auto, float32 or bfloat16: the numbers in which the model computes; scores are in float32, but for --input
-    without --score, where bfloat16 changes a PMI by some hundredths."""
+    """auto, float32 or bfloat16: the numbers in which the model computes; bfloat16 changes a PMI by some hundredths.
+    With --score it is float32."""
+    quantize: Literal["off", "int8"] = "off"
+    """int8 keeps 8 bits of each weight: a large model writes nearly twice as fast on a CPU, a little less exactly.
+    Without --input."""
+    threads: int | None = None
+    """Threads of the CPU; without it one or all, whichever is faster when the model is opened; for --input all."""
 
 
 def check_flags(settings):
@@ -91,49 +106,84 @@ def check_flags(settings):
         raise ValueError("--response is one response, --input a file of them. Give one of the two.")
     if settings.response is not None and not settings.response.strip():
         raise ValueError("--response is empty. Give it what the instruction should lead to.")
+    if settings.input is not None and settings.quantize != "off":
+        raise ValueError("--quantize is for one response at a time; many are written faster without it. Leave it out.")
     if settings.batch_size is not None and settings.batch_size < 1:
         raise ValueError("--batch-size must be at least 1")
 
 
-def write_instructions(opened, writer, response, controls):
-    """Print instructions for one response, best first; return False if Ctrl-C stopped it.
+class Instructing(Written):
+    """Writes the instructions that could have led to a response."""
 
-    writer is opened.for_sampling(); the scores are those of opened.
-    """
-    model, tokenizer, block_size = opened.model, opened.tokenizer, opened.model.config.block_size
-    prompt, shortened = encode_response(tokenizer, response, writing_room(block_size, controls.tokens))
-    if shortened:
-        note(f"This response has {len(encode_response(tokenizer, response)[0]) - AROUND:,} tokens; the model reads its "
-             f"first {len(prompt) - AROUND:,}.")
-    limit = instruction_room(block_size, controls.tokens, prompt)
-    with opened.autocast():
-        samples = draw_samples(writer.model, prompt, replace(controls, tokens=limit), STOP_IDS,
+    field = "instruction"
+
+    def __init__(self, decoder, tokenizer, model, as_json=False):
+        super().__init__(model, as_json)
+        self.decoder, self.tokenizer, self.response = decoder, tokenizer, None
+
+    def answer(self, response, controls):
+        """Print instructions for one response, best first; return False if Ctrl-C stopped it."""
+        tokenizer, block_size, self.response = self.tokenizer, self.decoder.config.block_size, response
+        prompt, shortened = encode_response(tokenizer, response, writing_room(block_size, controls.tokens))
+        if shortened:
+            note(f"This response has {len(encode_response(tokenizer, response)[0]) - AROUND:,} tokens; the model reads "
+                 f"its first {len(prompt) - AROUND:,}.")
+        limit = instruction_room(block_size, controls.tokens, prompt)
+        samples = draw_samples(self.decoder, prompt, replace(controls, tokens=limit), STOP_IDS,
                                lambda new: [(tokenizer.to_text(new), False)])
-    [candidates] = weigh(model, tokenizer, [prompt], [samples.rows])
-    for i, candidate in enumerate(candidates):
-        if i and not OUT.is_terminal:
-            separate()
-        show([("Generated Instruction: ", False), (candidate.instruction, True)])
-        times = f", {candidate.count} of {controls.num_samples} samples" if controls.num_samples > 1 else ""
-        note(f"log P {candidate.score.mean_log_prob:.2f} per token, PMI {candidate.score.pmi:.2f}{times}")
-    if not candidates:
-        note("The model wrote no words. Try again, or raise temp=.")
-    note(samples.summary("complete"))
-    return not samples.stopped
+        [candidates] = weigh(self.decoder, tokenizer, [prompt], [[sample.ids for sample in samples.found]])
+        self.records = [with_scores({"instruction": candidate.instruction, "response": response,
+                                     "count": candidate.count, "settings": str(controls), "seed": samples.seed},
+                                    candidate.score) for candidate in candidates]
+        if self.as_json:
+            show_lines(self.lines())
+        else:
+            self.show(candidates, controls)
+            note(samples.summary("complete"))
+        return not samples.stopped
+
+    def show(self, candidates, controls):
+        """Print what was written, each with its scores."""
+        for i, candidate in enumerate(candidates):
+            if i and not OUT.is_terminal:
+                separate()
+            number = f"{i + 1}  " if OUT.is_terminal and len(candidates) > 1 else ""
+            label = f"{number}Generated Instruction: "
+            show([(label, True), (candidate.instruction, False)], [(label, ""), (candidate.instruction, "bold")])
+            times = f", {candidate.count} of {controls.num_samples} samples" if controls.num_samples > 1 else ""
+            note(f"log P {candidate.score.mean_log_prob:.2f} per token, PMI {candidate.score.pmi:.2f}{times}")
+        if not candidates:
+            note("The model wrote no words. Try again, or raise temp=.")
+
+    def keep(self, number, controls):
+        """Take instruction number: save and copy are about it alone."""
+        self.records = [self.records[self.place(number)]]
+        note(f"Kept: {self.records[0]['instruction']}")
+
+    def again(self, controls):
+        """Write anew for the same response."""
+        self.need()
+        self.answer(self.response, fresh(controls))
+
+    def back(self, controls):
+        """There is none."""
+        raise ValueError("Instructions have no forks: again writes others for the same response.")
+
+    def tree(self):
+        self.back(None)
 
 
 def write_file(opened, settings):
     """Write --output from --input and say what came of it; raise ValueError where no record got anything."""
     if settings.score:
-        work = Scores(opened.model, opened.tokenizer, settings.response_field)
+        work = Scores(Decoder(opened.model), opened.tokenizer, settings.response_field)
     else:
         controls = settings.controls if settings.controls.seed is not None else replace(settings.controls, seed=1)
         batch_size = settings.batch_size or (64 if opened.device.type == "cpu" else 256)
-        work = Instructions(opened.for_sampling().model, opened.tokenizer, controls, settings.response_field,
-                            batch_size, opened.autocast)
-    with open(opened.path, "rb") as file:
-        made_with = {"model_sha256": hashlib.file_digest(file, "sha256").hexdigest(),
-                     "dtype": str(opened.dtype).removeprefix("torch."), **work.settings}
+        work = Instructions(Decoder(opened.model, opened.dtype, many=True), opened.tokenizer, controls,
+                            settings.response_field, batch_size)
+    made_with = {"model_sha256": identity(opened.path)["model_sha256"],
+                 "dtype": str(opened.dtype).removeprefix("torch."), **work.settings}
     try:
         found = write_pairs(work, settings.input, settings.output, made_with, settings.overwrite, sys.stderr.isatty(),
                             tell=note)
@@ -164,20 +214,20 @@ def main():
                          "response. Fine-tune a model that was trained on text made by preprocess_xcoax.py without "
                          "--direction forward.")
     if settings.input is not None:
+        torch.set_num_threads(settings.threads or torch.get_num_threads())
         return write_file(opened, settings)
-
-    writer = opened.for_sampling()
-
-    def answer(response, controls):
-        return write_instructions(opened, writer, response, controls)
-
+    decoder = Decoder(opened.model, opened.dtype, settings.quantize)
+    settle_threads(decoder, settings.threads)
+    written = Instructing(decoder, opened.tokenizer, lambda: identity(opened.path), settings.json)
     if settings.response is not None:
-        sys.exit(0 if answer(settings.response, settings.controls) else 130)
+        sys.exit(0 if written.answer(settings.response, settings.controls) else 130)
     if sys.stdin.isatty():
         note(f"{opened}\n{settings.controls}\nWrite a response, or help, or quit.")
-    sys.exit(loop("Response: ", answer, settings.controls,
-                  "takes a response; the model writes the instruction that could have led to it."))
+    sys.exit(loop("Response: ", written, settings.controls,
+                  "takes a response; the model writes the instruction that could have led to it.",
+                  history="responses" if settings.history else None))
 
 
 if __name__ == "__main__":
+    program.starting.over()
     launch(main)

@@ -1,5 +1,5 @@
 """
-The prompt loop of the samplers and its commands.
+The prompt loop of the samplers.
 
     Ending: temp=0.5 n=3            a line of commands changes how samples are drawn
     Ending: butterfly in the sky.   any other line is text for the model
@@ -7,95 +7,100 @@ The prompt loop of the samplers and its commands.
 On a pipe every line is text: there, commands would be obeyed that stand in somebody's file.
 """
 
-import difflib
 import itertools
-import re
 import sys
 import textwrap
-from dataclasses import replace
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import Completer, Completion
+from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output import create_output
+from prompt_toolkit.shortcuts import CompleteStyle
 
-from sampling.controls import KNOBS, help_of
-from terminal.screen import ERR, note, separate
+from terminal.commands import commands, read_command, remark
+from terminal.history import open_history
+from terminal.screen import ERR, note
 
-# What may stand before "=": the field that it sets; as flags say it, and as commands do.
-FIELDS = {name: name for name in KNOBS} | {k.command: name for name, k in KNOBS.items()}
 LINE_BYTES = 2**26  # of a pipe, at most: a longer line would not fit in memory, made into ids
-_PAIR = re.compile(r"([A-Za-z][\w-]*)=(\S*)")
-
-
-def read_command(line, controls):
-    """What a line asks for: "help", "quit", new Controls, or None when it is text for the model.
-
-    Commands have a line to themselves and start it; a text that looks like one is given with a space before it.
-    Raises ValueError for a misspelt name or a value that does not fit.
-    """
-    if line.rstrip() in ("help", "quit", "exit"):
-        return "help" if line.startswith("help") else "quit"
-    pairs = [_PAIR.fullmatch(word) for word in line.split()]
-    if not pairs or not all(pairs) or line[0].isspace() or len(line.rstrip().splitlines()) > 1:
-        return None
-    names = [pair[1].replace("-", "_") for pair in pairs]
-    unknown = [name for name in names if name not in FIELDS]
-    slip = difflib.get_close_matches(names[0].lower(), FIELDS, n=1, cutoff=0.75)
-    if len(unknown) == len(names) and (len(names) > 1 or not slip):  # x=5 is text, temprature=0.5 is a slip
-        return None
-    if unknown:
-        known = " ".join(f"{k.command}=" for k in KNOBS.values())
-        raise ValueError(f"There is no command {unknown[0]}=. There are: {known} help quit. "
-                         "As a text, put a space before it.")
-    return replace(controls, **{FIELDS[name]: pair[2] for name, pair in zip(names, pairs)})
 
 
 def help_text(label, purpose):
-    """What `help` prints; purpose says what becomes of the text given."""
-    rows = {f"{k.command}=": f"{k.takes}. {help_of(name)}" for name, k in KNOBS.items()}
-    rows |= {"help": "this page", "quit": "leave (also exit, or Ctrl-D); Ctrl-C stops a text and keeps what there is"}
-    table = [textwrap.fill(about, ERR.width, initial_indent=f"  {command:<8} ", subsequent_indent=" " * 11)
-             for command, about in rows.items()]
+    """What `help` prints; purpose says what becomes of the text given. No row is wider than the screen."""
+    wide = ERR.width >= 40  # else a command stands above what it does
+    rows = [_wrapped(about, f"  {command:<10} ", " " * 13) if wide else
+            f"  {command}\n" + _wrapped(about, " " * 4, " " * 4) for command, about in commands().items()]
     return "\n".join([
-        f"{label}{purpose} Several lines pasted at once are one text.", "", *table, "",
-        "Commands may share a line: temp=0.5 n=3. A text that looks like a command: put a space before it."])
+        _wrapped(f"{label}{purpose} Several lines pasted at once are one text; Alt-Enter, or Esc and Enter, begins a "
+                 "new line. The arrow up brings back what was typed before, Tab completes a command."), "", *rows, "",
+        _wrapped("Settings may share a line: temp=0.5 n=3. A slash before a command does no harm: /help. A text that "
+                 "looks like a command: put a space before it.")])
 
 
-def loop(label, answer, controls, purpose):
+def _wrapped(text, first="", indent=""):
+    return textwrap.fill(text, ERR.width, initial_indent=first, subsequent_indent=indent, break_long_words=False,
+                         break_on_hyphens=False)
+
+
+def loop(label, written, controls, purpose, history=None):
     """Answer what comes on standard input until its end; return the exit status.
 
-    answer(text, controls) prints samples and returns False if Ctrl-C stopped it. In a terminal label is the prompt, and
-    `quit` ends it. On a pipe every line is text.
+    written.answer(text, controls) prints samples and returns False if Ctrl-C stopped it; for the other commands see
+    pasts.py. In a terminal label is the prompt, and `quit` ends it. history names what is typed, so that the next
+    session finds it; without a name it is forgotten. On a pipe every line is text.
     """
-    return _in_terminal(label, answer, controls, purpose) if sys.stdin.isatty() else _on_pipe(answer, controls)
+    if not sys.stdin.isatty():
+        return _on_pipe(written, controls)
+    session = PromptSession(output=create_output(always_prefer_tty=True), history=open_history(history),
+                            key_bindings=_keys(), completer=Commands(), complete_while_typing=False,
+                            complete_style=CompleteStyle.READLINE_LIKE)
+    return _in_terminal(session, label, written, controls, purpose)
 
 
-def _in_terminal(label, answer, controls, purpose):
+class Commands(Completer):
+    """Completes a command at the beginning of a line, with or without a slash."""
+
+    def get_completions(self, document, event):
+        typed = document.text_before_cursor.removeprefix("/").lower()
+        for command in commands():
+            name, _, argument = command.partition(" ")
+            if name.startswith(typed):
+                yield Completion(f"{name} " if argument else name, -len(typed))
+
+
+def _keys():
+    keys = KeyBindings()
+    keys.add("escape", "enter")(lambda event: event.current_buffer.insert_text("\n"))
+    return keys
+
+
+def _in_terminal(session, label, written, controls, purpose):
     """Texts and commands, with editing and history; nothing typed makes the program fail."""
-    session = PromptSession(output=create_output(always_prefer_tty=True))
     while True:
         try:
             line = session.prompt(label)
             command = read_command(line, controls)
-            if command == "quit":
-                return 0
-            if command == "help":
-                note(help_text(label, purpose))
-            elif command is not None:
-                controls = command
-                note(str(controls))
-            elif not line.strip():
+            if command is None and not line.strip():
                 note("There is no text here. Write some words, or help.")
+            elif command is None:
+                written.answer(line, controls)
+            elif command.name == "quit":
+                return 0
+            elif command.name == "help":
+                note(help_text(label, purpose))
+            elif command.name == "set":
+                controls = command.value
+                note("\n".join(filter(None, [str(controls), remark(controls)])))
             else:
-                answer(line, controls)
+                written.obey(command, controls)
         except EOFError:
             return 0
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             note(str(error))
         except KeyboardInterrupt:  # at the prompt it clears the line
             pass
 
 
-def _on_pipe(answer, controls):
+def _on_pipe(written, controls):
     """A line that fails is named on standard error, and the status is 1; a blank one is named and skipped.
 
     Raises ValueError for a line longer than LINE_BYTES: where it ends is not known, if it does.
@@ -111,16 +116,17 @@ def _on_pipe(answer, controls):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             if not text.strip():
-                note(f"line {number:,} is blank: skipped")
+                written.failed(f"line {number:,} is blank: skipped")
                 continue
             if answers:
-                separate()
+                written.separate()
             answers += 1
-            if not answer(text, controls):
+            if not written.answer(text, controls):
                 raise KeyboardInterrupt
         except UnicodeDecodeError as error:
             status = 1
-            note(f"line {number:,}: not UTF-8 (byte {error.start + 1:,} is 0x{error.object[error.start]:02x})")
+            written.failed(f"line {number:,}: not UTF-8 (byte {error.start + 1:,} is "
+                           f"0x{error.object[error.start]:02x})")
         except ValueError as error:
             status = 1
-            note(f"line {number:,}: {error}")
+            written.failed(f"line {number:,}: {error}")

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from program.streams import visible
+from terminal.layout import rows_of
 
 SEPARATOR = "---"  # between two texts on a pipe
 
@@ -28,10 +29,33 @@ def note(message):
         print(visible(message), file=sys.stderr, flush=True)
 
 
-def show(parts):
-    """Print a text, pairs (string, was it given): in a terminal what was given is bold, so that the seam shows."""
+def send(codes):
+    """Order the terminal about: codes are this program's own."""
+    OUT.file.write(codes)
+    OUT.file.flush()
+
+
+def drawn(rows):
+    """Rows, rich.text.Text, each as the string that draws it, cut where the terminal ends."""
+    with OUT.capture() as captured:
+        for row in rows:
+            OUT.print(row, no_wrap=True, overflow="crop", crop=True)
+    return captured.get().split("\n")[:-1]
+
+
+def show_lines(lines):
+    """Print lines for another program."""
+    text = "".join(lines)
+    print(visible(text) if OUT.is_terminal else text, end="", flush=True)
+
+
+def show(parts, styled=None):
+    """Print a text, pairs (string, was it given): in a terminal in the rows in which it grew, what was given bold, or
+    as pairs (string, style)."""
     if OUT.is_terminal:
-        OUT.print(Text.assemble(*((visible(s), "bold" if given else "") for s, given in parts)), overflow="fold")
+        styled = styled or [(string, "bold" if given else "") for string, given in parts]
+        for row in rows_of(styled, max(2, OUT.width - 1), backward=not parts[0][1]):
+            OUT.print(row, no_wrap=True, overflow="crop")
     else:
         print("".join(s for s, _ in parts), flush=True)
 

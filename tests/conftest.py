@@ -20,6 +20,15 @@ def signals():
         signal.signal(number, handler)
 
 
+@pytest.fixture
+def threads():
+    """The number of PyTorch's threads, which a test may change."""
+    import torch
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def tokenizer():
     """The tokenizer of `base` and `data`."""

@@ -1,15 +1,18 @@
 """The sampler as a person meets it: typed at in a terminal, fed by a pipe, called once, given wrong things."""
 
+import base64
+import json
 import os
 import pickle
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from prompt_toolkit.utils import get_cwidth
 
 import sample_xcoax
 from tests.support.endless import TOKENIZERS, save_endless
@@ -17,16 +20,16 @@ from tests.support.terminal import (
     ENV,
     Terminal,
     complaint,
-    frames,
     plain,
     run_on_pipes,
+    screens,
     start_on_pipes,
     unfolded,
 )
 from tests.support.texts import fewer
 
 SCRIPT = "sample_xcoax.py"
-RESET = "temp=2.0 top_k=20 top_p=off min_p=off tokens=20 seed=7 n=1"
+RESET = "temp=2.0 top_k=20 top_p=off min_p=off tokens=20 seed=7 n=1 speed=off colour=off"
 
 
 @pytest.fixture(scope="module")
@@ -78,19 +81,20 @@ def test_the_given_words_stand_unchanged_at_their_side_of_the_text(direction, te
     assert parts[-1 if direction == "reverse" else 0] == (text, True)
 
 
-def test_what_writes_has_its_weights_in_the_numbers_that_it_computes_in(checkpoints, monkeypatch):
-    """Else a CPU would convert all of them for every token."""
+@pytest.mark.parametrize("flags, numbers", [(("--dtype", "bfloat16"), (torch.bfloat16, "off")),
+                                            (("--dtype", "float32"), (torch.float32, "off")),
+                                            (("--dtype", "float32", "--quantize", "int8"), (torch.float32, "int8"))])
+def test_what_writes_has_its_weights_in_the_numbers_asked_for(checkpoints, monkeypatch, flags, numbers):
     writers = []
 
-    def write_samples(model, *arguments, **options):
-        writers.append(model)
+    def pasts(decoder, *arguments, **options):
+        writers.append(decoder)
         raise ValueError("enough")
 
-    monkeypatch.setattr(sample_xcoax, "write_samples", write_samples)
+    monkeypatch.setattr(sample_xcoax, "Pasts", pasts)
     assert "enough" in complaint(sample_xcoax, "--model-path", checkpoints["reverse"], "--prompt", "x", "--device",
-                                 "cpu", "--dtype", "bfloat16")
-    assert {module.weight.dtype for module in writers[0].modules() if isinstance(module, torch.nn.Linear)} == {
-        torch.bfloat16}
+                                 "cpu", *flags)
+    assert (writers[0].dtype, writers[0].quantize) == numbers
 
 
 # Pipes
@@ -164,6 +168,7 @@ def test_a_temperature_near_zero_or_beyond_all_bounds_writes_a_text(terminal):
 def test_three_samples_get_three_headings(terminal):
     terminal.command("n=3")
     shown = terminal.ask("the geese slept.")
+    shown = shown[shown.rindex("\x1b[?2026l"):]  # what stays, after the last painting
     assert [shown.count(f"{i} of 3\x1b[0m\r\n") for i in (1, 2, 3)] == [1, 1, 1]
     assert shown.count("\x1b[1mthe geese slept.") == 3
     assert len(set(re.findall(r"\d of 3\x1b\[0m\r\n(.*?)\x1b", shown, re.DOTALL))) == 3
@@ -201,6 +206,13 @@ def test_a_bad_command_or_an_empty_line_is_answered_and_changes_nothing(terminal
     assert RESET in terminal.command("temp=2.0")
 
 
+def test_settings_that_make_all_samples_alike_are_taken_and_remarked_on(terminal):
+    terminal.type("temperature 0\r")
+    terminal.wait(r"\x1b\[2mtemp=0.0 .* n=1 ")
+    terminal.type("/n 3\r")
+    terminal.wait(r"(?s)\x1b\[2mtemp=0.0 .* n=3 .*All 3 samples will be alike")
+
+
 def test_ctrl_c_at_the_prompt_clears_the_line_only(terminal):
     terminal.type("n=5")
     terminal.wait("n=5")
@@ -209,21 +221,145 @@ def test_ctrl_c_at_the_prompt_clears_the_line_only(terminal):
     assert RESET in terminal.command("temp=2.0")
 
 
+def words_of(rows):
+    """What stands in the rows of a text, the last of which may tell how far it is."""
+    return " ".join(row for row in rows if "tokens" not in row).split()
+
+
+@pytest.mark.parametrize("columns", [30, 80])
+def test_no_painting_of_a_growing_text_loses_a_word_and_the_last_screen_is_the_text(checkpoints, columns):
+    """What was shown stays: the words of every screen end with those of the one before, but for the newest, which may
+    have been a half."""
+    terminal = Terminal(SCRIPT, "--model-path", checkpoints["reverse"], "--speed", 60, "--tokens", 60, "--temperature",
+                        2, "--top-k", 20, "--seed", 7, columns=columns)
+    try:
+        before = terminal.wait("Ending:")
+        shown = terminal.ask("the moon came.")
+    finally:
+        terminal.close()
+    found = [screen for screen in screens(before + shown, columns, 24)]
+    growing = [screen for screen in found if any("Ctrl-C stops" in row for row in screen)]
+    texts = [words_of(screen[next(i for i, row in enumerate(screen) if row.startswith("Ending:")) + 1:])
+             for screen in growing]
+    assert len(texts) > 4
+    for earlier, later in zip(texts, texts[1:]):
+        assert later[len(later) - len(earlier) + 1:] == earlier[1:] and len(later) >= len(earlier)
+    final = "".join(found[-1])
+    assert "".join(texts[-1][1:]) in final.replace(" ", "") and not any("Ctrl-C stops" in row for row in found[-1])
+
+
+def test_enter_shows_all_at_once_and_no_key_is_echoed_or_left_for_the_prompt(terminal):
+    terminal.command("speed=0.5 tokens=60")
+    terminal.type("the moon came.\r")
+    terminal.wait("Enter shows all at once")
+    terminal.type("xyzzy\x1b[A\r")
+    shown = terminal.wait(r"seed=\d+,[^\r]*\r")
+    assert "60 tokens" in shown and "xyzzy" not in plain(shown) and "^[[A" not in shown
+    assert "temp=3.0" in terminal.command("temp=3")  # and nothing stood before it
+
+
+def test_ctrl_z_stops_the_program_with_a_cursor_and_it_goes_on_below_what_was_shown(terminal):
+    terminal.command("speed=0.5 tokens=60")
+    terminal.type("the moon came.\r")
+    terminal.wait("Enter shows all at once")
+    terminal.type("\x1a")
+    assert os.WIFSTOPPED(os.waitpid(terminal.pid, os.WUNTRACED)[1])
+    assert "\x1b[?25h" in terminal.wait(r"\x1b\[\?25h")
+    os.kill(terminal.pid, signal.SIGCONT)
+    terminal.type("\r")
+    shown = terminal.wait(r"seed=\d+,[^\r]*\r")
+    assert "60 tokens" in shown and "\x1b[?25h" in shown[shown.index("\x1b[?25l"):]
+
+
+def test_the_pace_is_kept(terminal):
+    terminal.command("speed=20 tokens=60")
+    started = time.monotonic()
+    shown = terminal.ask("the moon came.")
+    words = len(plain(shown[shown.rindex("\x1b[J"):]).split())
+    assert time.monotonic() - started > (words - 20) / 20  # no sooner; the ending and the summary are words, too
+
+
+def test_alt_enter_begins_a_new_line_of_the_same_text(terminal):
+    terminal.type("one line,\x1b\r")
+    shown = unfolded(terminal.ask("another line"))
+    assert "\x1b[1mone line,\r\nanother line\x1b[0m\r\n" in shown and shown.count("tokens/s") == 1
+
+
+def test_tab_completes_a_command(terminal):
+    terminal.type("see\t3\r")
+    terminal.wait("seed=3 n=1")
+
+
+def in_another_session(checkpoints, folder, *args):
+    """A terminal whose user keeps what is typed in folder."""
+    terminal = Terminal(SCRIPT, "--model-path", checkpoints["reverse"], "--tokens", 5, *args,
+                        env=ENV | {"XDG_STATE_HOME": str(folder)})
+    terminal.wait("Ending:")
+    return terminal
+
+
+def test_the_arrow_up_brings_back_the_text_of_an_earlier_session_unless_nothing_is_to_be_kept(checkpoints, tmp_path):
+    for args, typed in [((), "by the mill."), (("--no-history",), "in secret.")]:
+        terminal = in_another_session(checkpoints, tmp_path, *args)
+        try:
+            terminal.ask(typed)
+        finally:
+            terminal.close()
+    terminal = in_another_session(checkpoints, tmp_path)
+    try:
+        assert "\x1b[1mby the mill." in unfolded(terminal.ask("\x1b[A"))
+    finally:
+        terminal.close()
+
+
 def test_in_a_narrow_terminal_no_row_of_the_growing_text_is_too_wide(terminal):
     terminal.command("tokens=1000 seed=3")
     terminal.resize(40)
-    shown = terminal.ask("the moon came.")
-    terminal.resize(80)
-    drawn = frames(shown)
-    assert max(map(len, drawn)) > 3
-    for *rows, status in drawn:
-        assert all(get_cwidth(row) == 39 for row in rows) and re.fullmatch(r"\d+ tokens, Ctrl-C stops", status)
-    text = plain(shown[shown.rindex("\x1b[2K"):]).split("\n")
-    assert len(text) >= 3 and 30 < max(map(get_cwidth, text)) <= 40
+
+
+def test_of_several_pasts_one_is_kept_and_goes_on_and_back_returns(terminal, tmp_path):
+    terminal.command("n=3")
+    terminal.ask("the geese slept.")
+    shown = terminal.ask("keep 2")
+    assert [shown.count(f"{i} of 3\x1b[0m\r\n") for i in (1, 2, 3)] == [1, 1, 1]
+    assert "1 of 3" in terminal.ask("back")
+    terminal.ask("/keep 3")
+    terminal.wait("Ending:")
+    terminal.type("tree\r")
+    terminal.wait("tree")
+    tree = plain(terminal.wait("Ending:"))
+    assert "the geese slept." in tree and tree.count("words") == 6 and tree.count("kept") == 1
+    terminal.type("copy\r")
+    terminal.wait(r"There are 3 texts\. Keep one first")
+    terminal.type("keep 9\r")
+    terminal.wait("There is no text 9: the last are 1 to 3")
+    terminal.type(f"save {tmp_path / 'pasts.jsonl'}\r")
+    terminal.wait("3 texts appended to ")
+    saved = [json.loads(line) for line in (tmp_path / "pasts.jsonl").read_text().splitlines()]
+    assert [(record["number"], record["kept"], len(record["seeds"])) for record in saved] == [
+        (1, [3], 2), (2, [3], 2), (3, [3], 2)]
+    assert len({record["text"] for record in saved}) == 3
+    [common] = {record["text"][-len("the geese slept."):] for record in saved}
+    assert common == "the geese slept." and all(len(record["model_sha256"]) == 64 for record in saved)
+    terminal.command("n=1")
+    terminal.ask("the geese slept.")
+    terminal.type("copy\r")
+    sent = re.search(r"\x1b\]52;c;([^\x07]*)\x07", terminal.wait("Copied"))[1]
+    assert base64.b64decode(sent).decode().endswith("the geese slept.")
+
+
+def test_a_pipe_gets_a_line_of_json_for_every_line_the_failing_ones_included(checkpoints):
+    status, out, _ = run("--model-path", checkpoints["reverse"], "--tokens", 5, "--seed", 7, "--json",
+                         stdin=b"over the water.\n\n\xff\nby the mill.\n")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert status == 1 and [sorted(record) == ["error"] for record in found] == [False, True, True, False]
+    again = run("--model-path", checkpoints["reverse"], "--tokens", 5, "--seed", *found[3]["seeds"], "--prompt",
+                found[3]["given"])[1]
+    assert again.removesuffix("\n") == found[3]["text"]
 
 
 def test_a_forward_model_asks_for_a_beginning_and_ctrl_d_leaves(checkpoints):
-    terminal = Terminal(SCRIPT, "--model-path", checkpoints["forward"])
+    terminal = Terminal(SCRIPT, "--model-path", checkpoints["forward"], "--speed", "off")
     try:
         terminal.wait("Beginning:")
         shown = unfolded(terminal.ask("One day"))

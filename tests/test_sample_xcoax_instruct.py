@@ -73,9 +73,8 @@ def test_a_run_of_errors_alone_ends_with_status_1_and_says_so_and_the_corrected_
                                            changed_model(model_path, tmp_path))
 
 
-@pytest.mark.parametrize("way", ["one response", "a file"])
-def test_what_writes_has_its_weights_in_the_numbers_that_it_computes_in(model_path, tmp_path, monkeypatch, way):
-    """Else a CPU would convert all of them for every token."""
+@pytest.mark.parametrize("way, many", [("one response", False), ("a file", True)])
+def test_what_writes_has_its_weights_in_the_numbers_asked_for(model_path, tmp_path, monkeypatch, way, many):
     writers = []
 
     def draws(model, *arguments, **options):
@@ -89,8 +88,13 @@ def test_what_writes_has_its_weights_in_the_numbers_that_it_computes_in(model_pa
         "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl")
     assert "enough" in complaint(sample_xcoax_instruct, "--model-path", model_path, "--device", "cpu", "--dtype",
                                  "bfloat16", *given)
-    assert {module.weight.dtype for module in writers[0].modules() if isinstance(module, torch.nn.Linear)} == {
-        torch.bfloat16}
+    assert (writers[0].dtype, writers[0].many) == (torch.bfloat16, many)
+
+
+def test_a_file_is_not_written_in_8_bits(model_path, tmp_path):
+    assert "--quantize is for one response at a time" in complaint(
+        sample_xcoax_instruct, "--model-path", model_path, "--quantize", "int8", "--input", tmp_path / "in.jsonl",
+        "--output", tmp_path / "out.jsonl")
 
 
 @pytest.mark.parametrize("written, said", [("", "Stopped before any record was written to "),
@@ -119,7 +123,7 @@ def changed_model(model_path, folder):
 
 @pytest.fixture(scope="module")
 def terminal(model_path):
-    terminal = Terminal(SCRIPT, "--model-path", model_path, "--seed", 7, columns=100)
+    terminal = Terminal(SCRIPT, "--model-path", model_path, "--seed", 7, "--speed", "off", columns=100)
     terminal.wait("Response:")
     yield terminal
     terminal.close()

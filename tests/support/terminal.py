@@ -15,30 +15,32 @@ import termios
 import time
 from unittest.mock import patch
 
+import pyte
 import pytest
 
 from program.settings import launch
 from tests.support.tiny import ROOT
 
 ENV = {**{name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")},  # the terminal's say
-       "OMP_NUM_THREADS": "1", "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm", "LC_ALL": "C.UTF-8"}
+       "OMP_NUM_THREADS": "1", "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm", "LC_ALL": "C.UTF-8",
+       "XDG_STATE_HOME": os.devnull}  # which is no folder: what the tests type is not kept among the user's own
 
 
 class Terminal:
     """A script in a real terminal: type at it, and wait for what it shows."""
 
-    def __init__(self, script, *args, columns=80):
+    def __init__(self, script, *args, columns=80, env=ENV):
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             os.chdir(ROOT)
-            os.execve(sys.executable, [sys.executable, script, *map(str, args)], ENV)
+            os.execve(sys.executable, [sys.executable, script, *map(str, args)], env)
         self.resize(columns)
         self.seen = ""
 
     def resize(self, columns):
         fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
 
-    def wait(self, pattern, seconds=120):
+    def wait(self, pattern, seconds=60):
         """Read until pattern stands in what came since the last wait; return everything up to its end."""
         deadline, data = time.monotonic() + seconds, self.seen.encode()
         while not (found := re.search(pattern, data.decode(errors="ignore"))):
@@ -62,7 +64,8 @@ class Terminal:
 
     def command(self, line):
         self.type(line + "\r")
-        return self.wait(r"temp=\S+ top_k=.* n=\d+")
+        shown = self.wait(r"(?s)\x1b\[2mtemp=\S+ top_k=.*?colour=\w+\x1b\[0m\r\n")
+        return re.sub(r"\s*\x1b\[0m\r\n\x1b\[2m", " ", shown)  # where it fills several rows
 
     def status(self):
         """The exit status, once the program has left."""
@@ -89,27 +92,20 @@ def unfolded(shown):
     return shown.replace("\x1b[0m\r\n\x1b[1m", "\r\n")
 
 
-_UP = "\x1b[1A\x1b[2K"  # to the row above, and erase it
-
-
 def plain(shown):
     """What a terminal was sent, without colours and movements."""
     return re.sub(r"\x1b\[[\d;?]*\w|\r", "", shown)
 
 
-def frames(shown):
-    """What stood in the rows of growing text, one list of rows after another, among all that a terminal was sent.
-
-    Fails unless every frame is erased before the next, the last as well, and the cursor is hidden as long.
-    """
-    drawn, erasing = re.search(
-        r"\x1b\[\?25l((?:(?!\x1b\[\?25).)*\d tokens.*?)\n\x1b\[\?25h\r((?:\x1b\[1A\x1b\[2K)*)",
-        shown.replace("\r\n", "\n"), re.DOTALL).groups()
-    first, *rest = re.split(r"\r\x1b\[2K((?:\x1b\[1A\x1b\[2K)*)", drawn)
-    erasures, texts = [*rest[::2], erasing.removesuffix(_UP)], [first, *rest[1::2]]  # the last ends with a new row
-    for text, erased in zip(texts, erasures, strict=True):
-        assert "\r" not in text and erased == text.count("\n") * _UP
-    return [plain(text).split("\n") for text in texts]
+def screens(shown, columns=80, rows=24):
+    """What stood on the screen of a terminal after every painting among all that it was sent, and at the end: lists of
+    rows without trailing spaces."""
+    screen = pyte.Screen(columns, rows)
+    stream, found = pyte.Stream(screen), []
+    for part in shown.split("\x1b[?2026l"):
+        stream.feed(part.replace("\x1b[?2026h", ""))
+        found.append([row.rstrip() for row in screen.display])
+    return found
 
 
 def start_on_pipes(script, *args, env=ENV, **options):

@@ -55,7 +55,7 @@ def test_a_text_is_wrapped_between_words_and_nothing_else_changes(text, cut, col
     words = iter(" ".join(rows).split())
     for indentation, word in re.findall(r"((?:^[ \t]+)?)(\S+)", text, re.MULTILINE):
         seen = next(words)
-        while seen != word and get_cwidth(indentation.expandtabs() + word) > columns:  # only then a word is broken
+        while seen != word and get_cwidth(indentation.expandtabs() + word) >= columns:  # only then a word is broken
             seen += next(words)
         assert seen == word
     assert next(words, None) is None

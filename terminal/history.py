@@ -1,0 +1,47 @@
+"""
+What was typed before, for the arrow keys, from one session to the next.
+
+    ~/.local/state/backgpt/texts.history, or below $XDG_STATE_HOME
+"""
+
+import contextlib
+import os
+from pathlib import Path
+
+from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+
+class History(FileHistory):
+    """A file of what was typed, the newest last; what cannot be read or written any more is passed over."""
+
+    def load_history_strings(self):
+        try:
+            return [*super().load_history_strings()]
+        except OSError:
+            return []
+
+    def store_string(self, string):
+        with contextlib.suppress(OSError):
+            super().store_string(string)
+
+
+def open_history(name):
+    """The history of this name in the user's folder of state, for nobody else to read.
+
+    Where there can be no such file, or name is None, it lasts as long as the session.
+    """
+    if name is None:
+        return InMemoryHistory()
+    try:
+        path = state_folder() / "backgpt" / f"{name}.history"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        return History(path)
+    except (OSError, RuntimeError):  # RuntimeError: this user has no home
+        return InMemoryHistory()
+
+
+def state_folder():
+    """Where programs keep what is no setting and should outlive them (XDG Base Directory Specification)."""
+    named = Path(os.environ.get("XDG_STATE_HOME", ""))
+    return named if named.is_absolute() else Path.home() / ".local" / "state"  # a relative one is to be passed over
