@@ -4,6 +4,7 @@ Write texts backwards: you give the last words of a text, the model writes what 
     python sample_xcoax.py
     python sample_xcoax.py --prompt "and they lived happily ever after." --num-samples 3
     python sample_xcoax.py < endings.txt > texts.txt
+    python sample_xcoax.py --kiosk endings.txt
 
 Without --prompt it asks for one ending after another (`help` lists the commands); from a pipe it takes one ending a
 line, whatever that says. Texts go to standard output, one from the next parted by a line "---" on a pipe; all else goes
@@ -15,7 +16,8 @@ if __name__ == "__main__":
     import program.starting
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import tyro
@@ -26,6 +28,7 @@ from program.settings import launch, parse
 from program.streams import end_with_pipe
 from sampling.decoding import Decoder
 from sampling.threads import settle_threads
+from terminal.kiosk import Kiosk
 from terminal.pasts import Pasts
 from terminal.prompt import loop
 from terminal.samples import ShownControls
@@ -45,6 +48,12 @@ class SampleSettings:
     place."""
     history: bool = True
     """Keep what is typed at the prompt for the next time, in ~/.local/state/backgpt/."""
+    kiosk: str | None = None
+    """A file with an ending a line: text after text fills the screen, for ever; Ctrl-Q leaves."""
+    kiosk_file: str | None = None
+    """With --kiosk: append every text to this file, as --json prints them."""
+    pause: float = 8.0
+    """With --kiosk: seconds for which a text stays."""
     SAMPLING: ClassVar = "sampling"
     controls: tyro.conf.OmitArgPrefixes[ShownControls] = field(default_factory=ShownControls)
     MACHINE: ClassVar = "machine"
@@ -70,6 +79,14 @@ def main():
     backward = tokenizer.direction == "reverse"
     pasts = Pasts(decoder, tokenizer, "the beginning was reached" if backward else "the end was reached",
                   model=lambda: identity(opened.path), as_json=settings.json)
+    if settings.kiosk is not None:
+        endings = list(filter(str.strip, Path(settings.kiosk).read_text(encoding="utf-8").splitlines()))
+        if not endings:
+            raise ValueError(f"{settings.kiosk} holds no ending. Write one a line.")
+        if not settings.pause >= 0:
+            raise ValueError(f"--pause {settings.pause}: seconds, 0 or more")
+        kiosk = Kiosk(decoder, tokenizer, pasts.whole, pasts.model)
+        return kiosk.show(endings, replace(settings.controls, num_samples=1), settings.pause, settings.kiosk_file)
     if settings.prompt is not None:
         if not settings.prompt.strip():
             raise ValueError("--prompt is empty. Give it the last words of a text.")

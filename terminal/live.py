@@ -85,6 +85,8 @@ class Keys:
     """Keys while something is shown: none is echoed, or left for the prompt that follows; Ctrl-C and Ctrl-Z do what
     they do elsewhere; back() is called when the program is continued. Where input is no terminal, there are none."""
 
+    signals = True  # whether Ctrl-C and Ctrl-Z are more than keys
+
     def __init__(self, back):
         self.on, self.back = termios is not None and sys.stdin.isatty(), back
         self.before = self.handler = None
@@ -105,7 +107,10 @@ class Keys:
     def _quiet(self):
         self.before = termios.tcgetattr(0)
         quiet = termios.tcgetattr(0)
-        quiet[3] &= ~(termios.ECHO | termios.ICANON)  # signals stay
+        quiet[3] &= ~(termios.ECHO | termios.ICANON)
+        if not self.signals:
+            quiet[3] &= ~termios.ISIG
+            quiet[0] &= ~termios.IXON  # Ctrl-S and Ctrl-Q
         termios.tcsetattr(0, termios.TCSADRAIN, quiet)
 
     def _stop(self, *_):

@@ -152,12 +152,12 @@ class Pasts(Written):
 
     # ---- behind the commands
 
-    def _parts(self, fork):
+    def parts(self, fork):
         return lambda new: self.tokenizer.parts(fork.ids + new, fork.given)
 
     def _words(self, fork, ids):
         """What was written of a text, in words."""
-        return "".join(string for string, given in self._parts(fork)(ids) if not given).split()
+        return "".join(string for string, given in self.parts(fork)(ids) if not given).split()
 
     def _write(self, controls):
         """Draw and show the texts of the last fork; return False if Ctrl-C stopped it."""
@@ -165,22 +165,30 @@ class Pasts(Written):
         length = len(fork.ids) + len(fork.kept.ids if fork.kept else [])
         if length > block_size:
             note(f"This text has {length:,} tokens; the model reads the {block_size:,} nearest to what it writes.")
-        fork.samples = draw_samples(self.decoder, fork.ids, controls, self.tokenizer.stop_ids, self._parts(fork),
-                                    fork.kept)
+        fork.samples = self.draw(fork, controls)
         self._show(controls)
         return not fork.samples.stopped
+
+    def draw(self, fork, controls):
+        """The Samples of a fork, shown while they grow."""
+        return draw_samples(self.decoder, fork.ids, controls, self.tokenizer.stop_ids, self.parts(fork), fork.kept)
 
     def _show(self, controls):
         fork = self.forks[-1]
         self.records = [{
-            "text": "".join(string for string, _ in self._parts(fork)(sample.ids)), "given": fork.given,
+            "text": "".join(string for string, _ in self.parts(fork)(sample.ids)), "given": fork.given,
             "kept": list(fork.path), "number": i + 1, "whole": sample.whole,
             "seeds": [before.samples.seed for before in self.forks], "settings": str(controls),
         } for i, sample in enumerate(fork.samples.found)]  # fmt: skip
+        self.tell(controls)
+
+    def tell(self, controls):
+        """Print what was written."""
+        fork = self.forks[-1]
         if self.as_json:
             show_lines(self.lines())
         else:
-            show_samples(fork.samples, self._parts(fork), controls)
+            show_samples(fork.samples, self.parts(fork), controls)
             note(fork.samples.summary(self.whole))
 
 

@@ -151,9 +151,9 @@ def styled(sample, count, parts, controls):
     return found
 
 
-def draw_samples(decoder, idx, controls, stop_ids, parts, kept=None):
+def draw_samples(decoder, idx, controls, stop_ids, parts, kept=None, growing=None, keys=Keys):
     """Generate samples from the ids idx, shown while they grow as parts(ids of a sample); Ctrl-C stops all, and keeps
-    what was shown. kept is a Sample from which all go on."""
+    what was shown. kept is a Sample from which all go on; growing and keys are classes that show them otherwise."""
     n, limit, block_size = controls.num_samples, controls.tokens, decoder.config.block_size
     seed = random.SystemRandom().randrange(2**31) if controls.seed is None else controls.seed
     samples = [kept.branch() if kept else Sample() for _ in range(n)]
@@ -162,9 +162,10 @@ def draw_samples(decoder, idx, controls, stop_ids, parts, kept=None):
                   generator=torch.Generator().manual_seed(seed), surprise=controls.colour == "surprise")
     for _ in samples:
         batch.add(prompt, limit)
-    growing, stopped, started, seconds = Growing(samples, parts, controls), False, time.monotonic(), 0.0
+    growing = (growing or Growing)(samples, parts, controls)
+    stopped, started, seconds = False, time.monotonic(), 0.0
     counts = [sample.kept for sample in samples]
-    with Keys(back=growing.region.elsewhere) as keys, growing.region as region:
+    with keys(back=growing.region.elsewhere) as keys, growing.region as region:
         try:
             while batch.unfinished or counts != [len(sample.ids) for sample in samples]:
                 if batch.unfinished:

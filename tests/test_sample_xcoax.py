@@ -348,6 +348,34 @@ def test_of_several_pasts_one_is_kept_and_goes_on_and_back_returns(terminal, tmp
     assert base64.b64decode(sent).decode().endswith("the geese slept.")
 
 
+def test_a_wall_shows_text_after_text_until_the_one_key_that_leaves(checkpoints, tmp_path):
+    (tmp_path / "endings.txt").write_text("the geese slept.\n\nthe moon came.\n")
+    terminal = Terminal(SCRIPT, "--model-path", checkpoints["reverse"], "--kiosk", tmp_path / "endings.txt", "--pause",
+                        0.1, "--speed", "off", "--tokens", 30, "--kiosk-file", tmp_path / "kept.jsonl")
+    try:
+        shown = terminal.wait(r"slept\.")
+        terminal.type("q\r\x03\x1a\x1b")  # Ctrl-C, Ctrl-Z and Escape among them
+        for _ in range(2):
+            shown += terminal.wait(r"came\.") + terminal.wait(r"slept\.")
+        terminal.type("\x11")
+        shown += terminal.wait(re.escape("\x1b[?1049l"))
+        assert terminal.status() == 0
+    finally:
+        terminal.close()
+    assert shown.count("\x1b[?1049h") == 1 and "Traceback" not in shown
+    kept = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
+    assert [record["given"] for record in kept[:3]] == ["the geese slept.", "the moon came.", "the geese slept."]
+    assert kept[0]["text"] != kept[2]["text"]  # a seed of its own for each
+
+
+def test_a_wall_needs_endings_and_a_terminal(checkpoints, tmp_path):
+    (tmp_path / "endings.txt").write_text("\n \n")
+    args = "--model-path", checkpoints["reverse"], "--kiosk", tmp_path / "endings.txt"
+    assert "endings.txt holds no ending" in complaint(sample_xcoax, *args)
+    (tmp_path / "endings.txt").write_text("the end.\n")
+    assert "--kiosk needs a terminal" in complaint(sample_xcoax, *args)
+
+
 def test_a_pipe_gets_a_line_of_json_for_every_line_the_failing_ones_included(checkpoints):
     status, out, _ = run("--model-path", checkpoints["reverse"], "--tokens", 5, "--seed", 7, "--json",
                          stdin=b"over the water.\n\n\xff\nby the mill.\n")
