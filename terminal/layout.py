@@ -7,7 +7,7 @@ Rows are the same while a text grows and when it is done: it has only to move to
 
 import re
 
-from prompt_toolkit.utils import get_cwidth
+from rich.cells import cell_len
 from rich.text import Text
 
 from program.streams import visible
@@ -26,7 +26,7 @@ def wrap(text, columns, backward):
         return more + row if backward else row + more
 
     def fitting(row, more):
-        return get_cwidth(joined(row, more).rstrip()) <= columns
+        return cell_len(joined(row, more).rstrip()) <= columns
 
     for line in turn(text.split("\n")):
         row = ""
@@ -58,7 +58,7 @@ def rows_of(parts, columns, backward):
 
 def at_right(row, columns):
     """A row moved to the right margin."""
-    return Text(" " * (columns - get_cwidth(row.plain))).append_text(row)
+    return Text(" " * (columns - cell_len(row.plain))).append_text(row)
 
 
 def beside(panels, columns, gap, backward):
@@ -70,7 +70,7 @@ def beside(panels, columns, gap, backward):
     for row in zip(*padded):
         line = Text()
         for i, part in enumerate(row):
-            line.append(" " * (i * (columns + gap) - get_cwidth(line.plain)))
+            line.append(" " * (i * (columns + gap) - cell_len(line.plain)))
             line.append_text(part)
         rows.append(line)
     return rows
