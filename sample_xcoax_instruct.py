@@ -32,7 +32,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import torch
 import tyro
 
 from backchat.candidates import weigh
@@ -41,6 +40,7 @@ from backchat.records import blank_lines
 from backchat.template import AROUND, STOP_IDS, encode_response, instruction_room, writing_room
 from backchat.writing import TOKENS, Instructions, Scores, with_scores
 from checkpoint import identity, open_model
+from program.device import use_threads
 from program.settings import launch, parse
 from program.streams import end_with_pipe
 from sampling.decoding import Decoder
@@ -214,7 +214,7 @@ def main():
                          "response. Fine-tune a model that was trained on text made by preprocess_xcoax.py without "
                          "--direction forward.")
     if settings.input is not None:
-        torch.set_num_threads(settings.threads or torch.get_num_threads())
+        use_threads(settings.threads)
         return write_file(opened, settings)
     decoder = Decoder(opened.model, opened.dtype, settings.quantize)
     settle_threads(decoder, settings.threads)

@@ -8,6 +8,8 @@ import time
 
 import torch
 
+from program.device import use_threads
+
 _STEPS, _ROUNDS = 3, 3
 _GAIN = 0.85  # more threads must take at most so much of the time: on a machine with other work they take far more
 
@@ -21,8 +23,7 @@ def settle_threads(decoder, wanted=None):
     if wanted is not None and wanted < 1:
         raise ValueError(f"--threads {wanted}: there must be at least one")
     if wanted or decoder.device.type != "cpu" or "OMP_NUM_THREADS" in os.environ:
-        torch.set_num_threads(wanted or torch.get_num_threads())
-        return torch.get_num_threads()
+        return use_threads(wanted)
     choices, seconds = {1, torch.get_num_threads()}, {}
     for threads, _ in itertools.product(sorted(choices), range(_ROUNDS)):
         torch.set_num_threads(threads)

@@ -7,6 +7,7 @@ The tree of pasts: an ending, what may have come before it, what may have come b
 """
 
 import base64
+import functools
 import json
 from dataclasses import dataclass, replace
 
@@ -27,7 +28,7 @@ class Written:
     field = "text"
 
     def __init__(self, model, as_json=False):
-        self.model, self.as_json, self.records = model, as_json, []
+        self.model, self.as_json, self.records = functools.cache(model), as_json, []  # it may read a large file
 
     def lines(self):
         """What was written last, a line of JSON for each text."""
@@ -107,15 +108,13 @@ class Pasts(Written):
 
     def keep(self, number, controls):
         """Take text number, and go on from its first word."""
-        fork = self.forks[-1] if self.forks else None
-        sample = fork and fork.samples.found[self.place(number)]
-        if sample is None:
-            self.need()
+        place = self.place(number)
+        fork, sample = self.forks[-1], self.forks[-1].samples.found[place]
         if len(sample.ids) == sample.kept:
             raise ValueError(f"Text {number} has no words. Try: again")
         self.forks.append(Fork(fork.given, fork.ids, sample, (*fork.path, number)))
         if sample.whole:
-            self.records = [self.records[number - 1]]
+            self.records = [self.records[place]]
             self.forks[-1].samples = _alone(fork.samples, sample)
             note(f"Text {number} is kept. It is whole ({self.whole}): there is nothing to go on with.")
         else:

@@ -165,11 +165,15 @@ def draw_samples(decoder, idx, controls, stop_ids, parts, kept=None, growing=Non
     growing = (growing or Growing)(samples, parts, controls)
     stopped, started, seconds = False, time.monotonic(), 0.0
     counts = [sample.kept for sample in samples]
+    measured = growing.region.on and growing.controls.speed is not None or growing.controls.colour is not None
+    for sample in samples if measured and kept else []:  # which may not have been measured when it was written
+        text = _new_text(sample, parts)
+        sample.words[-1], sample.lengths[-1] = words(text), len(text)
     with keys(back=growing.region.elsewhere) as keys, growing.region as region:
         try:
             while batch.unfinished or counts != [len(sample.ids) for sample in samples]:
                 if batch.unfinished:
-                    _take(batch, samples, parts)
+                    _take(batch, samples, parts, measured)
                     seconds = time.monotonic() - started
                 if not region.on:
                     counts = [len(sample.ids) for sample in samples]
@@ -189,12 +193,17 @@ def draw_samples(decoder, idx, controls, stop_ids, parts, kept=None, growing=Non
     return Samples(samples, seed, stopped, limit, seconds)
 
 
-def _take(batch, samples, parts):
-    """One more id for every sample that has not ended."""
+def _new_text(sample, parts):
+    return "".join(string for string, given in parts(sample.ids) if not given)
+
+
+def _take(batch, samples, parts, measured):
+    """One more id for every sample that has not ended; the text that it makes is measured only where that decides what
+    is shown, for it is made anew each time."""
     for number, token in batch.step().items():
         sample = samples[number]
         sample.ids.append(token)
-        new = "".join(string for string, given in parts(sample.ids) if not given)
+        new = _new_text(sample, parts) if measured else ""
         sample.words.append(words(new))
         sample.lengths.append(len(new))
         sample.nats.append(batch.nats.get(number, 0.0))
