@@ -180,7 +180,7 @@ def write_file(opened, settings):
     else:
         controls = settings.controls if settings.controls.seed is not None else replace(settings.controls, seed=1)
         batch_size = settings.batch_size or (64 if opened.device.type == "cpu" else 256)
-        work = Instructions(Decoder(opened.model, opened.dtype, many=True), opened.tokenizer, controls,
+        work = Instructions(Decoder(opened.model, opened.dtype), opened.tokenizer, controls,
                             settings.response_field, batch_size)
     made_with = {"model_sha256": identity(opened.path)["model_sha256"],
                  "dtype": str(opened.dtype).removeprefix("torch."), **work.settings}

@@ -80,7 +80,7 @@ def main():
     say(f"{'rows':>6} {'records':>8} {'tokens':>8} {'records/s':>10} {'gain':>6} {'records/s':>12} {'gain':>6}")
     single = None
     for rows, chosen in ((1, some), (settings.batch_size, numbered)):
-        work = Instructions(Decoder(opened.model, opened.dtype, many=rows > 1), opened.tokenizer, controls, None, rows)
+        work = Instructions(Decoder(opened.model, opened.dtype), opened.tokenizer, controls, None, rows)
         measure(work, chosen[:2])  # the first calls are slower
         writing, scoring, tokens = measure(work, chosen)
         rates = len(chosen) / writing, len(chosen) / (writing + scoring)

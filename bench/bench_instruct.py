@@ -78,7 +78,7 @@ def chosen(opened, responses, settings, temperature):
     Drawn as sample_xcoax_instruct.py draws them for a file, and scored as there. The order "first" takes the first
     that was drawn; n says among how many the choice was.
     """
-    model, tokenizer = Decoder(opened.model, opened.dtype, many=True), opened.tokenizer
+    model, tokenizer = Decoder(opened.model, opened.dtype), opened.tokenizer
     work = Instructions(model, tokenizer, Controls(temperature, seed=settings.seed, tokens=TOKENS,
                                                    num_samples=max(SAMPLES)))
     room = writing_room(model.config.block_size, work.controls.tokens)
@@ -124,7 +124,7 @@ def print_retrieval(opened, pairs, settings):
     chance = mrr(range(1, settings.candidates + 1))
     say(f"\nthe true instruction among {settings.candidates} (chance: {chance:.3f})\n"
         f"{'':<30}{'MRR':>7}{'first':>9}{'in five':>9}")
-    decoder = Decoder(opened.model, opened.dtype, many=True)
+    decoder = Decoder(opened.model, opened.dtype)
     for shuffled, title in ((False, ""), (True, ", shuffled")):
         with tqdm(total=len(pairs), unit=" pairs", leave=False, disable=None) as bar:
             places = ranks(decoder, opened.tokenizer, pairs, settings.candidates, settings.seed, shuffled,

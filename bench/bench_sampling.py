@@ -84,7 +84,7 @@ def write(shape, form, rows, tokens):
     except ImportError:  # the engine before it had one
         with torch.autocast("cpu", getattr(torch, dtype), enabled=dtype != "float32"):
             return time_steps(generate_batch, model, rows, tokens)
-    decoder = Decoder(model, getattr(torch, dtype), quantize, many=rows > 8)
+    decoder = Decoder(model, getattr(torch, dtype), quantize)
     settle_threads(decoder)
     time_steps(generate_batch, decoder, rows, tokens)
 
@@ -214,7 +214,8 @@ def compare(settings, shape, folder):
     runs = {(name, form, 1): ours(root, shape, form, 1, settings.tokens)
             for name, root in (("ours", ROOT), ("before", settings.before)) if root
             for form in FORMS if not (name == "before" and form == "int8")}
-    runs["ours", "16 bits", settings.rows] = ours(ROOT, shape, "16 bits", settings.rows, settings.tokens)
+    for form in ("16 bits", "int8"):
+        runs["ours", form, settings.rows] = ours(ROOT, shape, form, settings.rows, settings.tokens)
     if settings.llama2c:
         runs["llama2.c", "float32", 1] = llama2c(settings.llama2c, folder, shape, settings.tokens)
     if settings.llama_cpp:

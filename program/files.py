@@ -47,6 +47,14 @@ def atomic_write(path, mode="wb"):
         beside.unlink(missing_ok=True)
 
 
+def user_folder(kind):
+    """Where this user's programs keep what is no setting: "state" outlives them, "cache" may be deleted at any time
+    (XDG Base Directory Specification). Raises RuntimeError where the user has no home."""
+    default = {"state": ".local/state", "cache": ".cache"}[kind]
+    named = Path(os.environ.get(f"XDG_{kind.upper()}_HOME", ""))  # a relative one is to be passed over
+    return (named if named.is_absolute() else Path.home() / default) / "backgpt"
+
+
 def append(path, text):
     """Add text to a file: all of it, or nothing where that fails. Raises OSError as atomic_write does."""
     try:

@@ -11,59 +11,57 @@ time goes into reading weights, and into calling kernels. So matrices are laid o
 them, the norms' weights are multiplied into the matrices that follow, and keys are turned as complex numbers.
 """
 
-import functools
-import warnings
-
 import torch
 import torch.nn.functional as F
 
 from model import GPT, rotary_tables
+from sampling import native
 from sampling.cache import KVCache
-from sampling.choosing import NOT_FINITE
 
 QUANTIZED = ("off", "int8")
-_FEW_ROWS = 8         # up to so many, 8-bit weights are multiplied as they are
-_FLOAT16_MAX = 65504
+_FEW_ROWS = 8  # up to so many, PyTorch multiplies 8-bit weights as they are
 
 
 class Decoder:
     """A GPT for inference alone. Its matrices are copies: training the model further leaves them as they are.
 
-    dtype is the numbers of the matrices, and on a GPU of keys and values; all else is float32. On a CPU "bfloat16" is
-    some 16 bits: where PyTorch has a kernel for float16 weights that reads them at the full speed of the memory, and
-    unless many is true, that is taken; it is good for up to some eight texts at a time, and more exact. many is for
-    batches of more texts.
+    dtype is the numbers of the matrices, and on a GPU of keys and values; all else is float32.
 
-    quantize="int8" keeps 8 bits of each weight: a row of a matrix is divided by a 127th of its largest number and
-    rounded, which changes no weight by more than a 254th of that number. Vectors are rounded in the same way where they
-    are multiplied. It is for one text at a time, by models far larger than the processor's caches: half of the bytes
-    are read for each token. bench/bench_sampling.py tells what it costs in bits per byte.
+    quantize="int8" keeps 8 bits of each weight, on a CPU: a row of a matrix is divided by a 127th of its largest number
+    and rounded, which changes no weight by more than a 254th of that number. Vectors are rounded in the same way where
+    they are multiplied by decoding.c, and to bfloat16 else. bench/bench_sampling.py tells what it costs in bits per
+    byte.
     """
 
     @torch.no_grad()
-    def __init__(self, model, dtype=torch.float32, quantize="off", many=False):
+    def __init__(self, model, dtype=torch.float32, quantize="off"):
         self.config, self.device = model.config, model.wte.weight.device
-        self.dtype, self.quantize, self.many = dtype, quantize, many
+        self.dtype, self.quantize = dtype, quantize
         if quantize not in QUANTIZED:
             raise ValueError(f"--quantize {quantize} is not known; it takes {', '.join(QUANTIZED)}")
         if quantize != "off" and self.device.type != "cpu":
             raise ValueError(f"--quantize {quantize} is for the CPU, and the model is on {self.device}. Leave it out.")
         size = self.config.n_embd
 
-        def matrix(weight, norm=None):  # a norm divides by the length of a vector, and multiplies by norm.weight
-            return _matrix(weight if norm is None else weight * norm.weight * size**0.5, dtype, quantize, many)
+        def normed(weight, norm):  # a norm divides by the length of a vector, and multiplies by norm.weight
+            return weight * norm.weight * size**0.5
 
         self.embedding = model.wte.weight.detach()
-        self.layers = [
-            (matrix(_pairs_side_by_side(block.attention.qkv.weight, self.config), block.norm1),
-             matrix(block.attention.proj.weight), matrix(block.mlp.gate_up.weight, block.norm2),
-             matrix(block.mlp.proj.weight))
-            for block in model.blocks
-        ]  # fmt: skip
-        self.head = matrix(model.output_weight, model.norm)
-        self.shortest = torch.tensor((size * self.config.norm_eps) ** 0.5, device=self.device)
+        layers = ((normed(_pairs_side_by_side(block.attention.qkv.weight, self.config), block.norm1),
+                   block.attention.proj.weight, normed(block.mlp.gate_up.weight, block.norm2), block.mlp.proj.weight)
+                  for block in model.blocks)  # made one at a time
+        head, shortest = normed(model.output_weight, model.norm), (size * self.config.norm_eps) ** 0.5
         cos, sin = rotary_tables(self.config.block_size, self.config.head_dim, self.config.rope_theta)
         self.turns = torch.complex(cos, sin).to(self.device)  # (block_size, head_dim // 2)
+        library = native.library() if self.device.type == "cpu" else None
+        if library:
+            kind = "int8" if quantize == "int8" else str(dtype).removeprefix("torch.")
+            self.native = native.NativeDecoder(library, self.config, self.embedding, layers, head, self.turns, shortest,
+                                               kind)
+        else:
+            self.native = None
+            self.layers = [[_matrix(weight, dtype, quantize) for weight in layer] for layer in layers]
+            self.head, self.shortest = _matrix(head, dtype, quantize), torch.tensor(shortest, device=self.device)
         # One query over bfloat16 keys takes PyTorch's CPU kernel many times as long as over float32 ones.
         self.cache_dtype = torch.float32 if self.device.type == "cpu" else dtype
 
@@ -76,6 +74,8 @@ class Decoder:
         """Append ids idx (rows, T) to what the cache holds; return what the output layer reads, (rows, T, n_embd)."""
         (B, T), H = idx.shape, self.config.n_head
         cache.begin(T)
+        if self.native:
+            return self.native.read(idx, cache)
         turns = self.turns[cache.positions]  # (T, head_dim // 2), or (B, T, head_dim // 2)
         turns = turns[:, None] if cache.level else turns[:, :, None]
         x = F.embedding(idx.flatten(), self.embedding)  # (B * T, n_embd)
@@ -98,7 +98,8 @@ class Decoder:
     @torch.inference_mode()
     def logits(self, x):
         """The output layer, behind its norm: float32 logits (…, vocab_size) for what read() gives, (…, n_embd)."""
-        return self.head(self.normed(x).flatten(0, -2)).unflatten(0, x.shape[:-1])
+        rows = x.flatten(0, -2)
+        return (self.native.logits(rows) if self.native else self.head(self.normed(rows))).unflatten(0, x.shape[:-1])
 
     def prefill(self, prompts, max_len):
         """Read prompts, lists of ids, into a new cache of max_len positions, in one piece.
@@ -132,60 +133,17 @@ def _pairs_side_by_side(qkv, config):
     return torch.cat([q.transpose(1, 2).flatten(0, 2), k.transpose(1, 2).flatten(0, 2), v.flatten(0, 2)])
 
 
-def _matrix(weight, dtype, quantize, many):
-    """A function from float32 x (N, in) to float32 x @ weight.T (N, out), for weight (out, in); all that can be done
-    once is done."""
-    weight = weight.float().contiguous()
-    if quantize == "int8":
-        return _int8(weight)
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        weight = weight.to(dtype)
+def _matrix(weight, dtype, quantize):
+    """A function from float32 x (N, in) to float32 x @ weight.T (N, out), for weight (out, in), by PyTorch."""
+    if quantize != "int8":
+        weight = weight.to(dtype, copy=True)
         return lambda x: F.linear(x.to(dtype), weight).float()
-    if dtype == torch.bfloat16 and not many and _fbgemm() and weight.abs().max() <= _FLOAT16_MAX:  # none of them is NaN
-        packed, no_bias = torch.fbgemm_pack_gemm_matrix_fp16(weight), weight.new_zeros(len(weight))
-        return lambda x: torch.fbgemm_linear_fp16_weight_fp32_activation(x, packed, no_bias)
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), 8)  # which is good for any number of rows
-    return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, None, "none", [], "").float()
-
-
-def _int8(weight):
-    """The same, of weights in 8 bits."""
-    if not weight.isfinite().all():
-        raise FloatingPointError(NOT_FINITE)
-    scale = (weight.abs().amax(dim=1) / 127).clamp(min=torch.finfo(torch.float32).tiny)  # (out,)
-    whole = (weight / scale[:, None]).round().to(torch.int8)
-    if _fbgemm():
-        packed, no_bias = torch.fbgemm_pack_quantized_matrix(whole), weight.new_zeros(len(weight))
-        sums = whole.sum(dim=1, dtype=torch.int32)
-
-        def alone(x):  # (1, in), whose numbers are rounded by the largest of them
-            return torch.fbgemm_linear_int8_weight_fp32_activation(x, whole, packed, sums, 1.0, 0, no_bias) * scale
-    else:
-        rounded = scale.bfloat16()
-
-        def alone(x):
-            return torch._weight_int8pack_mm(x.bfloat16(), whole, rounded).float()
+    whole, steps = native.rounded(weight.float())
+    in_few_bits = steps.bfloat16()
 
     def product(x):
-        if len(x) == 1:
-            return alone(x)
         if len(x) <= _FEW_ROWS:
-            return torch.cat([alone(row) for row in x.split(1)])
-        return F.linear(x.bfloat16(), whole.bfloat16()).float() * scale
+            return torch._weight_int8pack_mm(x.bfloat16(), whole, in_few_bits).float()
+        return F.linear(x.bfloat16(), whole.bfloat16()).float() * steps
 
     return product
-
-
-@functools.cache
-def _fbgemm():
-    """Whether PyTorch's fastest kernels for one vector work here: on x86, until a version drops them, as it warns."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            x, whole, sums = torch.ones(1, 1), torch.ones(1, 1, dtype=torch.int8), torch.ones(1, dtype=torch.int32)
-            torch.fbgemm_linear_fp16_weight_fp32_activation(x, torch.fbgemm_pack_gemm_matrix_fp16(x), x[0])
-            torch.fbgemm_linear_int8_weight_fp32_activation(
-                x, whole, torch.fbgemm_pack_quantized_matrix(whole), sums, 1.0, 0, x[0])
-        except (AttributeError, RuntimeError):
-            return False
-    return True

@@ -6,9 +6,10 @@ What was typed before, for the arrow keys, from one session to the next.
 
 import contextlib
 import os
-from pathlib import Path
 
 from prompt_toolkit.history import FileHistory, InMemoryHistory
+
+from program.files import user_folder
 
 
 class History(FileHistory):
@@ -33,15 +34,9 @@ def open_history(name):
     if name is None:
         return InMemoryHistory()
     try:
-        path = state_folder() / "backgpt" / f"{name}.history"
+        path = user_folder("state") / f"{name}.history"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
         return History(path)
     except (OSError, RuntimeError):  # RuntimeError: this user has no home
         return InMemoryHistory()
-
-
-def state_folder():
-    """Where programs keep what is no setting and should outlive them (XDG Base Directory Specification)."""
-    named = Path(os.environ.get("XDG_STATE_HOME", ""))
-    return named if named.is_absolute() else Path.home() / ".local" / "state"  # a relative one is to be passed over

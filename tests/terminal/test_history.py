@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from terminal.history import open_history, state_folder
+from program.files import user_folder
+from terminal.history import open_history
 
 TYPED = ["by the mill.", "two\nlines", " n=3", "Über dem Öl 船"]
 
@@ -45,7 +46,7 @@ def test_the_file_is_in_the_folder_of_state_and_nobody_else_may_read_it(home):
 @pytest.mark.parametrize("named", ["", "relative/state", None])
 def test_without_an_absolute_name_the_folder_of_state_is_the_usual_one(home, monkeypatch, named):
     monkeypatch.delenv("XDG_STATE_HOME") if named is None else monkeypatch.setenv("XDG_STATE_HOME", named)
-    assert state_folder() == home / "home/.local/state"
+    assert user_folder("state") == home / "home/.local/state/backgpt"
 
 
 def test_without_a_name_nothing_is_written(home):
