@@ -32,7 +32,7 @@ from terminal.kiosk import Kiosk
 from terminal.pasts import Pasts
 from terminal.prompt import loop
 from terminal.samples import ShownControls
-from terminal.screen import note
+from terminal.screen import be_plain, note
 
 
 @dataclass
@@ -46,8 +46,6 @@ class SampleSettings:
     json: bool = False
     """Print a line of JSON for each text, with all that is needed to write it again; a line that fails keeps its
     place."""
-    history: bool = True
-    """Keep what is typed at the prompt for the next time, in ~/.local/state/backgpt/."""
     kiosk: str | None = None
     """A file with an ending a line: text after text fills the screen, for ever; Ctrl-Q leaves."""
     kiosk_file: str | None = None
@@ -56,13 +54,18 @@ class SampleSettings:
     """With --kiosk: seconds for which a text stays."""
     SAMPLING: ClassVar = "sampling"
     controls: tyro.conf.OmitArgPrefixes[ShownControls] = field(default_factory=ShownControls)
+    TERMINAL: ClassVar = "terminal"
+    history: bool = True
+    """Keep what is typed at the prompt for the next time, in ~/.local/state/backgpt/."""
+    plain: bool = False
+    """Show a text once, when it is whole, without movement and colours; NO_COLOR in the environment does the same."""
     MACHINE: ClassVar = "machine"
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps; auto takes the fastest there is."""
     dtype: str = "auto"
     """auto, float32 or bfloat16: the numbers in which the model computes."""
     quantize: Literal["off", "int8"] = "off"
-    """int8 keeps 8 bits of each weight: a large model writes nearly twice as fast on a CPU, a little less exactly."""
+    """int8 keeps 8 bits of each weight: faster on a CPU, a little less exact."""
     threads: int | None = None
     """Threads of the CPU; without it one or all, whichever is faster when the model is opened."""
 
@@ -70,6 +73,8 @@ class SampleSettings:
 def main():
     end_with_pipe()
     settings = parse(SampleSettings, __doc__)
+    if settings.plain:
+        be_plain()
     opened = open_model(settings.model_path, device=settings.device, dtype=settings.dtype)
     if opened.kind != "base":
         raise ValueError(f"{settings.model_path} writes instructions, not texts. Use it so:\n"

@@ -48,7 +48,7 @@ from sampling.threads import settle_threads
 from terminal.pasts import Written, fresh
 from terminal.prompt import loop
 from terminal.samples import ShownControls, draw_samples
-from terminal.screen import OUT, note, separate, show, show_lines
+from terminal.screen import OUT, be_plain, note, separate, show, show_lines
 
 
 @dataclass
@@ -59,8 +59,6 @@ class InstructSettings:
     """Checkpoint of finetune_xcoax.py; it holds the tokenizer too."""
     response: str | None = None
     """A response to write instructions for; without it responses are asked for, or read from a pipe."""
-    history: bool = True
-    """Keep what is typed at the prompt for the next time, in ~/.local/state/backgpt/."""
     input: str | None = None
     """A file of responses, each of which gets an instruction: .json, .jsonl, .parquet, or .txt with one a line."""
     output: str | None = None
@@ -78,6 +76,11 @@ class InstructSettings:
     """With --input: instructions that are written at the same time; by default 64 on a CPU, 256 elsewhere."""
     SAMPLING: ClassVar = "sampling"
     controls: tyro.conf.OmitArgPrefixes[ShownControls] = field(default_factory=lambda: ShownControls(tokens=TOKENS))
+    TERMINAL: ClassVar = "terminal"
+    history: bool = True
+    """Keep what is typed at the prompt for the next time, in ~/.local/state/backgpt/."""
+    plain: bool = False
+    """Show a text once, when it is whole, without movement and colours; NO_COLOR in the environment does the same."""
     MACHINE: ClassVar = "machine"
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps; auto takes the fastest there is."""
@@ -85,8 +88,7 @@ class InstructSettings:
     """auto, float32 or bfloat16: the numbers in which the model computes; bfloat16 changes a PMI by some hundredths.
     With --score it is float32."""
     quantize: Literal["off", "int8"] = "off"
-    """int8 keeps 8 bits of each weight: a large model writes nearly twice as fast on a CPU, a little less exactly.
-    Without --input."""
+    """int8 keeps 8 bits of each weight: faster on a CPU, a little less exact. Not with --score."""
     threads: int | None = None
     """Threads of the CPU; without it one or all, whichever is faster when the model is opened; for --input all."""
 
@@ -106,8 +108,9 @@ def check_flags(settings):
         raise ValueError("--response is one response, --input a file of them. Give one of the two.")
     if settings.response is not None and not settings.response.strip():
         raise ValueError("--response is empty. Give it what the instruction should lead to.")
-    if settings.input is not None and settings.quantize != "off":
-        raise ValueError("--quantize is for one response at a time; many are written faster without it. Leave it out.")
+    if settings.score and settings.quantize != "off":
+        raise ValueError("--score computes in float32, so that the same pair always has the same score. Leave "
+                         "--quantize out.")
     if settings.batch_size is not None and settings.batch_size < 1:
         raise ValueError("--batch-size must be at least 1")
 
@@ -180,10 +183,10 @@ def write_file(opened, settings):
     else:
         controls = settings.controls if settings.controls.seed is not None else replace(settings.controls, seed=1)
         batch_size = settings.batch_size or (64 if opened.device.type == "cpu" else 256)
-        work = Instructions(Decoder(opened.model, opened.dtype), opened.tokenizer, controls,
+        work = Instructions(Decoder(opened.model, opened.dtype, settings.quantize), opened.tokenizer, controls,
                             settings.response_field, batch_size)
-    made_with = {"model_sha256": identity(opened.path)["model_sha256"],
-                 "dtype": str(opened.dtype).removeprefix("torch."), **work.settings}
+    made_with = {"model_sha256": identity(opened.path)["model_sha256"], "dtype": work.model.kind,
+                 **work.settings}
     try:
         found = write_pairs(work, settings.input, settings.output, made_with, settings.overwrite, sys.stderr.isatty(),
                             tell=note)
@@ -208,6 +211,8 @@ def main():
     end_with_pipe()
     settings = parse(InstructSettings, __doc__)
     check_flags(settings)
+    if settings.plain:
+        be_plain()
     opened = open_model(settings.model_path, "instruct", settings.device, settings.dtype)
     if opened.tokenizer.direction != "reverse":
         raise ValueError(f"{settings.model_path} writes forward, and instructions are written backward, from the "

@@ -37,6 +37,7 @@ class Decoder:
     def __init__(self, model, dtype=torch.float32, quantize="off"):
         self.config, self.device = model.config, model.wte.weight.device
         self.dtype, self.quantize = dtype, quantize
+        self.kind = "int8" if quantize == "int8" else str(dtype).removeprefix("torch.")  # of numbers
         if quantize not in QUANTIZED:
             raise ValueError(f"--quantize {quantize} is not known; it takes {', '.join(QUANTIZED)}")
         if quantize != "off" and self.device.type != "cpu":
@@ -55,9 +56,8 @@ class Decoder:
         self.turns = torch.complex(cos, sin).to(self.device)  # (block_size, head_dim // 2)
         library = native.library() if self.device.type == "cpu" else None
         if library:
-            kind = "int8" if quantize == "int8" else str(dtype).removeprefix("torch.")
             self.native = native.NativeDecoder(library, self.config, self.embedding, layers, head, self.turns, shortest,
-                                               kind)
+                                               self.kind)
         else:
             self.native = None
             self.layers = [[_matrix(weight, dtype, quantize) for weight in layer] for layer in layers]

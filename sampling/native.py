@@ -29,8 +29,8 @@ SOURCE = Path(__file__).with_name("decoding.c")
 FLAGS = ["-O3", "-march=native", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math", "-fassociative-math",
          "-fno-signed-zeros"]
 _OPENMP = "-fopenmp"  # several threads; Apple's compiler does not know it
-# Rounds in which a thread without work looks for some before it sleeps: a few microseconds. Beside other programs, longer
-# waits would take the time that the other thread needs.
+# Rounds in which a thread without work looks for some before it sleeps: a few microseconds. Beside other programs,
+# longer waits would take the time that the other thread needs.
 _SPIN = "1000"
 _TILE = 64                                                        # rows of a tile, as in decoding.c
 _KINDS = {"float32": (0, 1), "bfloat16": (1, 2), "int8": (2, 4)}  # the number of a kind, and columns in 32 bits

@@ -20,6 +20,11 @@ OUT, ERR = (Console(stderr=err, force_terminal=stream is not None and stream.isa
             for err, stream in ((False, sys.stdout), (True, sys.stderr)))
 
 
+def be_plain():
+    """Do what NO_COLOR asks for, whatever the environment says."""
+    OUT.no_color = ERR.no_color = True
+
+
 def note(message):
     """Tell the person something that is not a text: on standard error, dim in a terminal."""
     sys.stdout.flush()

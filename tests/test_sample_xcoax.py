@@ -312,6 +312,18 @@ def test_the_arrow_up_brings_back_the_text_of_an_earlier_session_unless_nothing_
         terminal.close()
 
 
+def test_plain_shows_a_text_once_and_moves_nothing(checkpoints):
+    terminal = Terminal(SCRIPT, "--model-path", checkpoints["reverse"], "--tokens", 30, "--plain")
+    try:
+        terminal.wait("Ending:")
+        shown = terminal.ask("by the mill.")
+    finally:
+        terminal.close()
+    assert "by the mill." in plain(shown)
+    answer = shown[shown.rindex("\x1b[?2004l"):]  # behind the prompt
+    assert not re.search(r"\x1b\[(\?2026|\d*[AJ]|\d+;\d+H|3\d)", answer[: answer.index("tokens/s")])
+
+
 def test_in_a_narrow_terminal_no_row_of_the_growing_text_is_too_wide(terminal):
     terminal.command("tokens=1000 seed=3")
     terminal.resize(40)

@@ -73,8 +73,9 @@ def test_a_run_of_errors_alone_ends_with_status_1_and_says_so_and_the_corrected_
                                            changed_model(model_path, tmp_path))
 
 
-@pytest.mark.parametrize("way, many", [("one response", False), ("a file", True)])
-def test_what_writes_has_its_weights_in_the_numbers_asked_for(model_path, tmp_path, monkeypatch, way, many):
+@pytest.mark.parametrize("way", ["one response", "a file"])
+@pytest.mark.parametrize("flags, kind", [((), "bfloat16"), (("--quantize", "int8"), "int8")])
+def test_what_writes_has_its_weights_in_the_numbers_asked_for(model_path, tmp_path, monkeypatch, way, flags, kind):
     writers = []
 
     def draws(model, *arguments, **options):
@@ -87,14 +88,16 @@ def test_what_writes_has_its_weights_in_the_numbers_asked_for(model_path, tmp_pa
     given = ("--response", "Yes.") if way == "one response" else (
         "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl")
     assert "enough" in complaint(sample_xcoax_instruct, "--model-path", model_path, "--device", "cpu", "--dtype",
-                                 "bfloat16", *given)
-    assert (writers[0].dtype, writers[0].many) == (torch.bfloat16, many)
+                                 "bfloat16", *flags, *given)
+    assert writers[0].kind == kind
 
 
-def test_a_file_is_not_written_in_8_bits(model_path, tmp_path):
-    assert "--quantize is for one response at a time" in complaint(
-        sample_xcoax_instruct, "--model-path", model_path, "--quantize", "int8", "--input", tmp_path / "in.jsonl",
-        "--output", tmp_path / "out.jsonl")
+def test_a_file_in_8_bits_goes_on_in_8_bits_alone_and_scores_are_never_rounded(model_path, tmp_path):
+    args = ("--model-path", model_path, "--input", write_lines(tmp_path / "in.jsonl", [{"output": "Yes."}]), "--output",
+            tmp_path / "out.jsonl")
+    call(sample_xcoax_instruct, *args, "--quantize", "int8", "--tokens", 5)
+    assert 'dtype was "int8"' in complaint(sample_xcoax_instruct, *args, "--tokens", 5)
+    assert "--score computes in float32" in complaint(sample_xcoax_instruct, *args, "--quantize", "int8", "--score")
 
 
 @pytest.mark.parametrize("written, said", [("", "Stopped before any record was written to "),

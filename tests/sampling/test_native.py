@@ -21,7 +21,8 @@ from tests.support.network import next_logits, random_ids, tiny
 COMPILER = shutil.which("cc")
 KINDS = {"float32": 2e-5, "bfloat16": 0.02, "int8": 0.06}  # and how far logits may be from those of the model
 CPU = Path("/proc/cpuinfo").read_text(encoding="utf-8") if sys.platform == "linux" else ""
-PROCESSORS = {"native": "", "x86-64-v4": " avx512vl ", "x86-64-v3": " avx2 ", "x86-64-v2": " sse4_2 "}  # and what this one must have for them
+# And what this one must have for them.
+PROCESSORS = {"native": "", "x86-64-v4": " avx512vl ", "x86-64-v3": " avx2 ", "x86-64-v2": " sse4_2 "}
 
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
 
