@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.testing import assert_close
 
 from model import GPT, GPTConfig
 from sampling import native
@@ -73,6 +74,19 @@ def test_no_shape_is_too_odd(heads, half, vocab, texts, T, kind):
     decoder = decoder_of_kind(model, kind)
     found = decoder.logits(decoder.read(idx, decoder.cache(texts, T)))
     assert (found - whole).norm() <= KINDS[kind] * whole.norm()
+
+
+def test_attention_that_leaps_from_word_to_word_over_several_pieces_is_that_of_the_model():
+    torch.manual_seed(1)
+    model = GPT(GPTConfig(n_layer=1, n_head=2, n_embd=32, vocab_size=50, block_size=300)).eval()
+    model.wte.weight.data *= 20
+    model.blocks[0].attention.qkv.weight.data *= 40  # one position outweighs all others, now an early one, now a late
+    model.blocks[0].attention.proj.weight.data *= 40
+    idx = torch.randint(50, (1, 300))
+    with torch.no_grad():
+        whole = model(idx)[0]
+    decoder = Decoder(model)
+    assert_close(decoder.logits(decoder.read(idx, decoder.cache(1, 300))), whole, rtol=1e-3, atol=1e-3 * whole.std().item())
 
 
 @pytest.mark.parametrize("kind", KINDS)
