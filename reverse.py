@@ -11,10 +11,7 @@ import functools
 import re
 
 from characters import classes
-
-# One of these between two word characters belongs to the word: 3.14, 1,000, don't, well-known, example.com; the
-# zero-width joiners do so in Persian and in the scripts of India. Between anything else they stand alone.
-WORD_JOINERS = "\\-.,'\u2019\u200c\u200d"
+from characters.seams import WORD_JOINERS
 
 
 @functools.cache

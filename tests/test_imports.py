@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "evaluation": {"backchat", "sampling", "shards", "checkpoint"},
 }
 SCRIPTS = {"preprocess_xcoax", "train_xcoax", "sample_xcoax",
-           "preprocess_instruct", "finetune_xcoax", "sample_xcoax_instruct"}
+           "preprocess_instruct", "finetune_xcoax", "sample_xcoax_instruct", "wtac"}
 ON_TOP = {"bench", "tests"}  # like the scripts, they may import whatever is in the table, and nobody imports them
 WITHOUT_CODE = {"config", "data", "docs", "out", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "README.md", "demo.sh",
                 "pyproject.toml", "requirements.txt", "requirements-dev.txt", "test.sh", "venv.sh"}
@@ -168,8 +168,8 @@ def test_the_table_in_contributing_is_this_one():
     assert shown == MAY_IMPORT
 
 
-# What prints: the messages, the texts of the samplers, and a program whose output is a corpus.
-PRINTS = {"program/starting.py", "program/streams.py", "terminal/screen.py", "corpus/tales/__main__.py"}
+# What prints: the messages, the texts of the samplers, and two programs whose output is text for others.
+PRINTS = {"program/starting.py", "program/streams.py", "terminal/screen.py", "corpus/tales/__main__.py", "wtac.py"}
 
 
 def printing(tree):

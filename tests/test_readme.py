@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.run import get_args_parser
 
+import wtac
 from program import settings
 from tests.support.runs import settings_class
 
@@ -47,9 +48,10 @@ def imported(program):
 
 
 def has_settings(program):
-    """Whether flags become a dataclass: those of every script and of corpus.tales, of a benchmark where it has one."""
+    """Whether flags become a dataclass: those of every script but the quick filter and of corpus.tales, of a benchmark
+    where it has one."""
     path = source(program)
-    return path.parent == ROOT or program == "-m corpus.tales" or (
+    return path.parent == ROOT and program != "wtac.py" or program == "-m corpus.tales" or (
         path.is_file() and re.search(r"^class \w*Settings\b", path.read_text(encoding="utf-8"), re.M) is not None)
 
 
@@ -89,6 +91,11 @@ def test_every_printed_command_is_understood_by_its_script(program, arguments, m
     monkeypatch.syspath_prepend(ROOT / "bench")
     words = list(before_redirection(shlex.split(arguments, comments=True)))
     assert settings.parse(settings_class(imported(program)), "", words)
+
+
+@pytest.mark.parametrize("arguments", [arguments for program, arguments in COMMANDS if program == "wtac.py"])
+def test_every_printed_command_is_understood_by_the_filter(arguments):
+    assert wtac.parser().parse_args(shlex.split(arguments, comments=True))
 
 
 @pytest.mark.parametrize("arguments", TORCHRUN_COMMANDS)

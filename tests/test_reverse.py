@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reverse as reverse_module
-from reverse import WORD_JOINERS, mirror, reading_units, reverse, segments, units
+from characters.seams import WORD_JOINERS
+from reverse import mirror, reading_units, reverse, segments, units
 from tests.support.characters import CLASSES, EVERY_CHARACTER
 from tests.support.texts import LANGUAGES, TEXTS, any_text, basic_text, fewer, laws
 

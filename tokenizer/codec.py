@@ -15,9 +15,9 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from characters import utf8
+from characters.seams import space_before
 from program import commands
 from reverse import mirror, reading_units, reverse
-from tokenizer.join import space_before
 
 UNK_ID, BOS_ID, EOS_ID = 0, 1, 2
 EOS_PIECE = "<|endoftext|>"
@@ -141,8 +141,9 @@ class Tokenizer:
     def encode_ending(self, text):
         """What generation starts from: bos and the ids of the tail of a longer text.
 
-        A space is put before it where running text has one (see join.py): whether one stands there decides the first
-        word's last piece, and without it the model believes that the text begins with this word, and stops at once.
+        A space is put before it where running text has one (see characters/seams.py): whether one stands there decides
+        the first word's last piece, and without it the model believes that the text begins with this word, and stops at
+        once.
         For a forward model the text given is the beginning, and nothing is added.
         """
         if self.direction == "reverse" and space_before(text):

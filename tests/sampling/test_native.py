@@ -86,7 +86,8 @@ def test_attention_that_leaps_from_word_to_word_over_several_pieces_is_that_of_t
     with torch.no_grad():
         whole = model(idx)[0]
     decoder = Decoder(model)
-    assert_close(decoder.logits(decoder.read(idx, decoder.cache(1, 300))), whole, rtol=1e-3, atol=1e-3 * whole.std().item())
+    found = decoder.logits(decoder.read(idx, decoder.cache(1, 300)))
+    assert_close(found, whole, rtol=1e-3, atol=1e-3 * whole.std().item())
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -131,6 +132,16 @@ def test_it_is_compiled_once_and_then_taken_from_the_cache(cache_home, tmp_path,
     native.library.cache_clear()
     assert native.library() and runs() == 1
     assert [path.suffix for path in cache_home.iterdir()] == [".so"]
+
+
+def test_a_compiler_that_is_stopped_in_the_middle_leaves_nothing_behind(cache_home, tmp_path, monkeypatch):
+    path = tmp_path / "compiler"
+    path.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\necho half > "$2"\nexit 1\n', encoding="utf-8")
+    path.chmod(0o700)
+    monkeypatch.setenv("CC", str(path))
+    with pytest.warns(UserWarning, match="could not be compiled"):
+        assert native.library() is None
+    assert list(cache_home.iterdir()) == []
 
 
 def test_programs_that_start_together_compile_it_side_by_side(cache_home):

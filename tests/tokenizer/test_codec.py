@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from characters.seams import space_before
 from reverse import reverse, segments, units
 from tests.support.texts import any_text, fewer, laws, marker_text
 from tests.support.tokenizers import BACKWARD, CONTROLS, CORPUS, FORWARD, MODELS, VOCAB, WARM, as_trained, pieces_of
 from tokenizer import BOS_ID, DIRECTIONS, EOS_ID, EOS_PIECE, FIRST_BYTE_ID, MARKERS, SMALLEST_VOCAB, Tokenizer, codec
-from tokenizer.join import space_before
 
 both_directions = pytest.mark.parametrize("direction", DIRECTIONS)
 

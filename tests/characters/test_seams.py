@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given
 
+from characters.seams import space_before
 from reverse import segments
 from tests.support.texts import LANGUAGES, any_text, fewer
 from tests.support.tokenizers import BACKWARD
-from tokenizer.join import space_before
 
 AFTER_A_SPACE = [
     "the end.", "3.14", "25個", "'tis done", "’tis done", "don't", "well-known", "_x_", "-5 degrees", ".5 miles",
