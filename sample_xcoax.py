@@ -28,6 +28,7 @@ from program.settings import launch, parse
 from program.streams import end_with_pipe
 from sampling.decoding import Decoder
 from sampling.threads import settle_threads
+from terminal.commands import remark
 from terminal.kiosk import Kiosk
 from terminal.pasts import Pasts
 from terminal.prompt import loop
@@ -81,6 +82,8 @@ def main():
                          f"    {commands.sample('instruct', model_path=settings.model_path)}")
     tokenizer, decoder = opened.tokenizer, Decoder(opened.model, opened.dtype, settings.quantize)
     settle_threads(decoder, settings.threads)
+    if remark(settings.controls):
+        note(remark(settings.controls))
     backward = tokenizer.direction == "reverse"
     pasts = Pasts(decoder, tokenizer, "the beginning was reached" if backward else "the end was reached",
                   model=lambda: identity(opened.path), as_json=settings.json)
@@ -98,7 +101,8 @@ def main():
         sys.exit(0 if pasts.answer(settings.prompt, settings.controls) else 130)
     label, where, side = ("Ending: ", "last", "before") if backward else ("Beginning: ", "first", "after")
     if sys.stdin.isatty():
-        note(f"{opened}\n{settings.controls}\nWrite the {where} words of a text, or help, or quit.")
+        note(f"{opened.described(decoder.kind)}\n{settings.controls}\n"
+             f"Write the {where} words of a text, or help, or quit.")
     sys.exit(loop(label, pasts, settings.controls,
                   f"takes the {where} words of a text; the model writes what came {side}.",
                   history="texts" if settings.history else None))

@@ -45,9 +45,10 @@ from program.settings import launch, parse
 from program.streams import end_with_pipe
 from sampling.decoding import Decoder
 from sampling.threads import settle_threads
+from terminal.commands import remark
 from terminal.pasts import Written, fresh
 from terminal.prompt import loop
-from terminal.samples import ShownControls, draw_samples
+from terminal.samples import Growing, ShownControls, draw_samples
 from terminal.screen import OUT, be_plain, note, separate, show, show_lines
 
 
@@ -115,6 +116,13 @@ def check_flags(settings):
         raise ValueError("--batch-size must be at least 1")
 
 
+class Unranked(Growing):
+    """Instructions while they are written: which will be the first is not known yet."""
+
+    def head(self, i):
+        return "…"
+
+
 class Instructing(Written):
     """Writes the instructions that could have led to a response."""
 
@@ -133,7 +141,7 @@ class Instructing(Written):
                  f"its first {len(prompt) - AROUND:,}.")
         limit = instruction_room(block_size, controls.tokens, prompt)
         samples = draw_samples(self.decoder, prompt, replace(controls, tokens=limit), STOP_IDS,
-                               lambda new: [(tokenizer.to_text(new), False)])
+                               lambda new: [(tokenizer.to_text(new), False)], growing=Unranked)
         [candidates] = weigh(self.decoder, tokenizer, [prompt], [[sample.ids for sample in samples.found]])
         self.records = [with_scores({"instruction": candidate.instruction, "response": response,
                                      "count": candidate.count, "settings": str(controls), "seed": samples.seed},
@@ -223,11 +231,13 @@ def main():
         return write_file(opened, settings)
     decoder = Decoder(opened.model, opened.dtype, settings.quantize)
     settle_threads(decoder, settings.threads)
+    if remark(settings.controls):
+        note(remark(settings.controls))
     written = Instructing(decoder, opened.tokenizer, lambda: identity(opened.path), settings.json)
     if settings.response is not None:
         sys.exit(0 if written.answer(settings.response, settings.controls) else 130)
     if sys.stdin.isatty():
-        note(f"{opened}\n{settings.controls}\nWrite a response, or help, or quit.")
+        note(f"{opened.described(decoder.kind)}\n{settings.controls}\nWrite a response, or help, or quit.")
     sys.exit(loop("Response: ", written, settings.controls,
                   "takes a response; the model writes the instruction that could have led to it.",
                   history="responses" if settings.history else None))

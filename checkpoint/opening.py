@@ -28,7 +28,10 @@ class OpenModel:
     dtype: torch.dtype
 
     def __str__(self):
-        numbers = str(self.dtype).removeprefix("torch.")
+        return self.described(str(self.dtype).removeprefix("torch."))
+
+    def described(self, numbers):
+        """What it is, in a line; numbers names those in which it computes."""
         return f"{self.path}: {self.model.num_params():,} weights, on {self.device} in {numbers}"
 
 

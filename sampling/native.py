@@ -15,13 +15,13 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-import warnings
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
 
 import torch
 
 from program.files import user_folder
+from program.streams import complain
 from sampling.choosing import NOT_FINITE
 
 SOURCE = Path(__file__).with_name("decoding.c")
@@ -119,14 +119,18 @@ def rounded(weight):
 def library():
     """decoding.c, ready to be called; None where there is no C compiler, or one that does not get along with it, which
     is said."""
-    compiler = shlex.split(os.environ.get("CC", "cc"))
-    if not compiler or shutil.which(compiler[0]) is None:
+    named = os.environ.get("CC")
+    compiler = shlex.split(named or "cc")
+    if shutil.which(compiler[0]) is None:
+        if named:
+            complain(f"The C compiler that CC names, {named}, is not there: PyTorch writes alone, and more slowly.")
         return None
     try:
         return load(compiler)
     except (OSError, subprocess.CalledProcessError) as error:
-        why = (getattr(error, "stderr", None) or str(error)).strip().partition("\n")[0]
-        warnings.warn(f"{SOURCE.name} could not be compiled by {compiler[0]}, and PyTorch writes more slowly: {why}")
+        why = getattr(error, "stderr", str(error)).strip().partition("\n")[0] or "nothing"
+        complain(f"{SOURCE.name} could not be compiled by {compiler[0]}: PyTorch writes alone, and more slowly. CC=gcc "
+                 f"names another compiler. This one said: {why}")
         return None
 
 

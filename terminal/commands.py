@@ -64,10 +64,11 @@ WORDS = {
 }
 SAME = {"?": "help", "exit": "quit"}
 ARGUMENTS = {
-    "N": Argument("a whole number, 1 or above", "2", r"|[-+]?\d+([.,]\d+)?", _whole_number),
+    "N": Argument("a whole number, 1 or above", "2",
+                  r"|[-+]?\d+([.,]\d+)?|one|two|three|four|five|six|seven|eight", _whole_number),
     # "save me." is a text: no file's name ends like a sentence.
     "FILE": Argument("the name of one file, in quotes if it has spaces", "tale.txt",
-                     r"""|"[^"]+"|'[^']+'|[^\s"']*[^\s"'.,:;!?…]""", _file_name),
+                     r"""|"[^"]+"|'[^']+'|[^\s"']*[^\s"'.,:;!?…]|.*\.(txt|jsonl?)""", _file_name),
 }
 # What may stand before "=": the field that it sets; as flags say it, as commands do, and as other programs do.
 FIELDS = {name: name for name in KNOBS} | {k.command: name for name, k in KNOBS.items()} | dict.fromkeys(
@@ -76,6 +77,7 @@ FIELDS = {name: name for name in KNOBS} | {k.command: name for name, k in KNOBS.
 PLAIN = FIELDS.keys() - {"n", "tokens", "length", "speed", "colour"}
 
 _NAME = r"[A-Za-z][\w-]*"
+_SLIP = re.compile(rf"{_NAME}(\s+\d+)?")  # a misspelt command has no more behind it; a text would, or end with a sign
 _SLASHED = re.compile(rf"/({_NAME}|\?)(?![^\s:=])")  # /home/ada is no command
 _PLAIN = re.compile(rf"({_NAME})(?:\s++(?!:)|\s*+:\s*+)(\S+)")
 _NUMBER = re.compile(r"off|[-+]?[.,]?\d+([.,]\d+)?(e[-+]?\d+)?", re.I)
@@ -102,10 +104,12 @@ def _read_word(line, slashed):
     name, *rest = line.split(maxsplit=1)
     name, typed = SAME.get(name.lower(), name.lower()), "".join(rest)
     if name not in WORDS:
+        if not slashed and _SLIP.fullmatch(line) and (near := difflib.get_close_matches(name, WORDS, 1, 0.75)):
+            raise ValueError(f"There is no command {name}; did you mean {near[0]}? As a text, put a space before it.")
         return None
     takes = WORDS[name].takes
     if not takes:
-        if typed and slashed:
+        if typed and (slashed or typed.isdecimal()):
             raise ValueError(f"{name} takes nothing after it. As a text, put a space before it.")
         return None if typed else Command(name)
     argument = ARGUMENTS[takes]

@@ -9,8 +9,10 @@ The tree of pasts: an ending, what may have come before it, what may have come b
 import base64
 import functools
 import json
+import os
 from dataclasses import dataclass, replace
 
+from program.files import append
 from terminal.samples import Sample, draw_samples, show_samples
 from terminal.screen import note, send, separate, show_lines
 
@@ -37,8 +39,7 @@ class Written:
     def save(self, path):
         """Append what was written last to a file."""
         self.need()
-        with open(path, "a", encoding="utf-8") as file:
-            file.writelines(self.lines())
+        append(os.path.expanduser(path), "".join(self.lines()))
         note(f"{len(self.records)} {'text' if len(self.records) == 1 else 'texts'} appended to {path}.")
 
     def copy(self):
@@ -100,9 +101,11 @@ class Pasts(Written):
     def __init__(self, decoder, tokenizer, whole, model, as_json=False):
         super().__init__(model, as_json)
         self.decoder, self.tokenizer, self.whole, self.forks = decoder, tokenizer, whole, []
+        self.forks_before = []  # of the ending before this one, for which there is a way back
 
     def answer(self, given, controls):
         """Write for a new ending; return False if Ctrl-C stopped it."""
+        self.forks_before = self.forks
         self.forks = [Fork(given, self.tokenizer.encode_ending(given), None, ())]
         return self._write(controls)
 
@@ -116,7 +119,8 @@ class Pasts(Written):
         if sample.whole:
             self.records = [self.records[place]]
             self.forks[-1].samples = _alone(fork.samples, sample)
-            note(f"Text {number} is kept. It is whole ({self.whole}): there is nothing to go on with.")
+            note(f"Text {number} is kept. It is whole ({self.whole}): there is nothing to go on with. For a tree, let "
+                 "texts be shorter: tokens=30, and again.")
         else:
             self._write(controls)
 
@@ -128,10 +132,13 @@ class Pasts(Written):
         self._write(fresh(controls))
 
     def back(self, controls):
-        """Return to the fork before, and show its texts."""
+        """Return to the fork before, or from the first one to the ending before this, and show its texts."""
         if len(self.forks) < 2:
-            raise ValueError("This is where it began: there is no fork before it.")
-        del self.forks[-1]
+            if not self.forks_before:
+                raise ValueError("This is where it began: there is no fork before it.")
+            self.forks, self.forks_before = self.forks_before, []
+        else:
+            del self.forks[-1]
         self._show(controls)
 
     def tree(self):

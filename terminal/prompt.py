@@ -52,7 +52,7 @@ def loop(label, written, controls, purpose, history=None):
         return _on_pipe(written, controls)
     session = PromptSession(output=create_output(always_prefer_tty=True), history=open_history(history),
                             key_bindings=_keys(), completer=Commands(), complete_while_typing=False,
-                            complete_style=CompleteStyle.READLINE_LIKE)
+                            complete_style=CompleteStyle.READLINE_LIKE, enable_suspend=True)
     return _in_terminal(session, label, written, controls, purpose)
 
 

@@ -14,7 +14,7 @@ from sampling.controls import Controls, knob
 from sampling.engine import Batch
 from terminal.layout import at_right, beside, rows_of, shaded, words
 from terminal.live import SECONDS_BETWEEN, Keys, Region
-from terminal.screen import OUT, note, separate, show
+from terminal.screen import OUT, note, separate, show, show_rows
 
 NARROWEST, GAP = 28, 3  # columns of one of several texts side by side, and between them
 NEAREST = 4000          # characters of a long given part: the rest would not be seen
@@ -106,13 +106,11 @@ class Growing:
         """Show the first counts[i] ids of every sample i."""
         region, n = self.region, len(self.samples)
         room = region.rows - 1
-        columns = (region.columns + GAP) // n - GAP
-        abreast = n > 1 and columns >= NARROWEST
-        shown = n if abreast else max(1, min(n, room // 4))
-        columns = columns if abreast else region.columns
-        each = room if abreast else room // shown
-        panels = [self.panel(i, counts[i], columns, each) for i in range(shown)]
-        rows = beside(panels, columns, GAP, self.backward) if abreast else [row for panel in panels for row in panel]
+        columns = abreast(n, region.columns)
+        shown = n if columns else max(1, min(n, room // 4))
+        each = room if columns else room // shown
+        panels = [self.panel(i, counts[i], columns or region.columns, each) for i in range(shown)]
+        rows = beside(panels, columns, GAP, self.backward) if columns else [row for panel in panels for row in panel]
         told = ["Ctrl-C stops"] + ["Enter shows all at once"] * (self.may_show() < float("inf"))
         told = [f"{shown} of {n} shown"] * (shown < n) + told
         new = sum(count - sample.kept for count, sample in zip(counts, self.samples))
@@ -132,7 +130,17 @@ class Growing:
             rows = [*rows[: most - 1], mark] if self.backward else [mark, *rows[len(rows) - most + 1:]]
         if self.backward:
             rows = [at_right(row, columns) for row in rows]
-        return [Text(str(i + 1), style="dim"), *rows] if several else rows
+        return [Text(self.head(i), style="dim"), *rows] if several else rows
+
+    def head(self, i):
+        """What stands above sample i of several."""
+        return f"{i + 1} of {len(self.samples)}"
+
+
+def abreast(n, columns):
+    """How many columns each of n samples has where they stand side by side; None where there is no room for that."""
+    each = (columns + GAP) // n - GAP
+    return each if n > 1 and each >= NARROWEST else None
 
 
 def is_backward(parts):
@@ -210,10 +218,17 @@ def _take(batch, samples, parts, measured):
 
 
 def show_samples(samples, parts, controls):
-    """Print what was drawn."""
-    for i, sample in enumerate(samples.found):
-        if OUT.is_terminal and len(samples.found) > 1:
-            note(f"{i + 1} of {len(samples.found)}")
+    """Print what was drawn, where it grew."""
+    found, n = samples.found, len(samples.found)
+    region, backward = Region(), is_backward(parts)
+    if region.on and (columns := abreast(n, region.columns)):
+        panels = [[Text(f"{i + 1} of {n}", style="dim"),
+                   *rows_of(styled(sample, len(sample.ids), parts, controls), columns, backward)]
+                  for i, sample in enumerate(found)]
+        return show_rows(beside(panels, columns, GAP, backward))
+    for i, sample in enumerate(found):
+        if OUT.is_terminal and n > 1:
+            note(f"{i + 1} of {n}")
         elif i:
             separate()
         show(parts(sample.ids), styled(sample, len(sample.ids), parts, controls))

@@ -59,10 +59,15 @@ def show(parts, styled=None):
     as pairs (string, style)."""
     if OUT.is_terminal:
         styled = styled or [(string, "bold" if given else "") for string, given in parts]
-        for row in rows_of(styled, max(2, OUT.width - 1), backward=not parts[0][1]):
-            OUT.print(row, no_wrap=True, overflow="crop")
+        show_rows(rows_of(styled, max(2, OUT.width - 1), backward=not parts[0][1]))
     else:
         print("".join(s for s, _ in parts), flush=True)
+
+
+def show_rows(rows):
+    """Print rows, rich.text.Text, in a terminal."""
+    for row in rows:
+        OUT.print(row, no_wrap=True, overflow="crop")
 
 
 def separate():

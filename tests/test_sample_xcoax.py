@@ -248,6 +248,31 @@ def test_no_painting_of_a_growing_text_loses_a_word_and_the_last_screen_is_the_t
     assert "".join(texts[-1][1:]) in final.replace(" ", "") and not any("Ctrl-C stops" in row for row in found[-1])
 
 
+def test_texts_side_by_side_stay_there_and_move_to_the_other_margin_alone(checkpoints):
+    columns, each = 80, 38
+    terminal = Terminal(SCRIPT, "--model-path", checkpoints["reverse"], "--speed", 60, "--tokens", 40, "--temperature",
+                        2, "--top-k", 20, "--seed", 7, "--num-samples", 2, columns=columns)
+    try:
+        before = terminal.wait("Ending:")
+        shown = terminal.ask("the moon came.")
+    finally:
+        terminal.close()
+    found = list(screens(before + shown, columns, 24))
+    growing = [screen for screen in found if any("Ctrl-C stops" in row for row in screen)][-1]
+
+    def halves(screen):
+        first = next(i for i, row in enumerate(screen) if row.startswith("Ending:")) + 1
+        rows = screen[first:next(i for i, row in enumerate(screen) if i > first and "tokens" in row)]
+        return [[row[:each].strip(), row[each + 3:].strip()] for row in rows]
+
+    grown, settled = halves(growing), halves(found[-1])
+    assert {row[0] for row in settled} >= {"1 of 2"} and {row[1] for row in settled} >= {"2 of 2"}
+    for side in (0, 1):  # the newest word may have come with the last token
+        rows, final = ([row[side] for row in screen if row[side] and " of 2" not in row[side]]
+                       for screen in (grown, settled))
+        assert final[-len(rows) + 1:] == rows[1:] and final[-len(rows)].endswith(rows[0].partition(" ")[2])
+
+
 def test_enter_shows_all_at_once_and_no_key_is_echoed_or_left_for_the_prompt(terminal):
     terminal.command("speed=0.5 tokens=60")
     terminal.type("the moon came.\r")
@@ -350,6 +375,10 @@ def test_of_several_pasts_one_is_kept_and_goes_on_and_back_returns(terminal, tmp
     saved = [json.loads(line) for line in (tmp_path / "pasts.jsonl").read_text().splitlines()]
     assert [(record["number"], record["kept"], len(record["seeds"])) for record in saved] == [
         (1, [3], 2), (2, [3], 2), (3, [3], 2)]
+    terminal.type(f"save {tmp_path}\r")
+    terminal.wait(r"(?s)could\s+not\s+write.*Is\s+a\s+directory")
+    terminal.ask("another ending.")
+    assert "the geese slept." in plain(terminal.ask("back"))  # the tree of the ending before
     assert len({record["text"] for record in saved}) == 3
     [common] = {record["text"][-len("the geese slept."):] for record in saved}
     assert common == "the geese slept." and all(len(record["model_sha256"]) == 64 for record in saved)

@@ -97,8 +97,9 @@ def test_keep_takes_a_number_and_save_the_name_of_a_file(line, command):
     "E=mc2 is his formula", "x = 5", "x=5", "x=5, y=6", "a=1 b=2", "help me", "n=3 geese", "temp=0.5 n=3 geese",
     "temp=0.5\nn=3", "help\nquit", "he wrote n=3", "", "\n", "n 4", "tokens 4", "length 40", "n: 4", "seed money",
     "seed 4 of them", "seed 4.", "temperature", "temperature 30 degrees", "top k 10", "keep going.", "keep 2.",
-    "keep 2 of them", "save the queen", "save me.", "save it's", "save ''", "back 2", "again and again", "Again.",
-    "copy that", "quit it", "?!", "/home/ada", "/ 2", "//", "/", "/?!"])
+    "keep 2 of them", "save the queen", "save me.", "save it's", "save ''", "again and again", "Again.",
+    "copy that", "quit it", "backs it.", "kept 2 of them", "sleep", "Baker", "?!",
+    "/home/ada", "/ 2", "//", "/", "/?!"])
 def test_a_text_is_not_taken_for_a_command(line):
     assert read(line) is None
 
@@ -114,10 +115,12 @@ def test_a_value_that_does_not_fit_is_refused_with_what_the_command_takes(line):
 
 @pytest.mark.parametrize("line, how", [
     *((line, "keep takes a whole number, 1 or above: keep 2") for line in (
-        "keep", "/keep", "keep 0", "keep -1", "keep 1.5", "/keep going", "/keep 1 2", "keep 9999999999")),
+        "keep", "/keep", "keep two", "keep 0", "keep -1", "keep 1.5", "/keep going", "/keep 1 2", "keep 9999999999")),
     *((line, "save takes the name of one file, in quotes if it has spaces: save tale.txt") for line in (
-        "save", "/save", "/save the queen", "/save it's", "/save ''")),
-    ("/back 2", "back takes nothing"), ("/help me", "help takes nothing"), ("/? me", "help takes nothing")])
+        "save", "/save", "save two words.jsonl", "/save the queen", "/save it's", "/save ''")),
+    ("/back 2", "back takes nothing"), ("copy 3", "copy takes nothing"), ("again 3", "again takes nothing"),
+    ("kep 2", "no command kep; did you mean keep"), ("qiut", "did you mean quit"), ("helpp", "did you mean help"),
+    ("/help me", "help takes nothing"), ("/? me", "help takes nothing")])
 def test_an_argument_that_does_not_fit_is_answered_with_what_does(line, how):
     with pytest.raises(ValueError, match=how):
         read(line)
