@@ -375,6 +375,7 @@ def test_of_several_pasts_one_is_kept_and_goes_on_and_back_returns(terminal, tmp
     saved = [json.loads(line) for line in (tmp_path / "pasts.jsonl").read_text().splitlines()]
     assert [(record["number"], record["kept"], len(record["seeds"])) for record in saved] == [
         (1, [3], 2), (2, [3], 2), (3, [3], 2)]
+    terminal.wait("Ending:")
     terminal.type(f"save {tmp_path}\r")
     terminal.wait(r"(?s)could\s+not\s+write.*Is\s+a\s+directory")
     terminal.ask("another ending.")
