@@ -17,7 +17,7 @@ In what follows n is the number of tokens, C is n_embd, H n_head, d head_dim, F 
 #include <string.h>
 #ifdef __AVX512F__
 #include <immintrin.h>
-enum { LANES = 16, TOGETHER = 4 };            /* numbers in a register; vectors multiplied at a time, one sum each */
+enum { LANES = 16, TOGETHER = 6 };            /* numbers in a register; vectors multiplied at a time, one sum each */
 #elif defined(__AVX__)
 enum { LANES = 8, TOGETHER = 2 };
 #else
@@ -25,6 +25,7 @@ enum { LANES = 4, TOGETHER = 2 };
 #endif
 enum { FLOAT32, BFLOAT16, INT8 };             /* kinds of weights */
 enum { TILE = 64, REGISTERS = 4 };            /* rows of a tile; those whose sums are made at a time, by LANES */
+enum { SOME = TOGETHER < 4 ? TOGETHER : 4 };  /* vectors multiplied at a time where there are fewer than TOGETHER */
 enum { PIECE = 64 };                          /* so many tokens at a time leave their vectors in the processor's cache */
 
 #define INLINE static inline __attribute__((always_inline))
@@ -99,7 +100,7 @@ INLINE floats broadcast(const void *word) {
     return (floats)((wholes){0} + bits);
 }
 
-/* LANES * REGISTERS rows, whose weights begin at w, times so many vectors x, 1 or TOGETHER, stride bytes apart.
+/* LANES * REGISTERS rows, whose weights begin at w, times so many vectors x, at most TOGETHER, stride bytes apart.
    kind and vectors are constants. */
 INLINE void multiply_tile(const int kind, const int vectors, const char *w, const char *x, size_t stride, int words,
                           floats sums[TOGETHER][REGISTERS]) {
@@ -108,7 +109,7 @@ INLINE void multiply_tile(const int kind, const int vectors, const char *w, cons
         floats v[REGISTERS];
         for (int r = 0; r < REGISTERS; r++) v[r] = ((const floats *)(w + (size_t)i * 4 * TILE))[r];
         if (as_they_are(kind)) {
-            #pragma GCC unroll 4
+            #pragma GCC unroll 8
             for (int b = 0; b < vectors; b++) {
                 const floats y = broadcast(x + b * stride + (size_t)i * 4);
                 #pragma GCC unroll 4
@@ -121,7 +122,7 @@ INLINE void multiply_tile(const int kind, const int vectors, const char *w, cons
             #pragma GCC unroll 4
             for (int r = 0; r < REGISTERS; r++) {
                 const floats c = column(kind, v[r], j);
-                #pragma GCC unroll 4
+                #pragma GCC unroll 8
                 for (int b = 0; b < vectors; b++)
                     s[b][r] += c * broadcast(x + b * stride + (size_t)(i * in_word(kind) + j) * 4);
             }
@@ -171,8 +172,10 @@ static void multiply(const Matrix *m, const float *x, int n, int threads, void *
         for (int b0 = 0, vectors; b0 < n; b0 += vectors) {
             const char *v = (const char *)laid + b0 * stride;
             floats sums[TOGETHER][REGISTERS];
-            vectors = n - b0 >= TOGETHER ? TOGETHER : 1;
+            vectors = n - b0 >= TOGETHER ? TOGETHER : n - b0 >= SOME ? SOME : n - b0 >= 2 ? 2 : 1;
 #define MULTIPLY(kind) if (vectors == 1) multiply_tile(kind, 1, w, v, stride, words, sums); \
+                       else if (vectors == 2) multiply_tile(kind, 2, w, v, stride, words, sums); \
+                       else if (vectors == SOME) multiply_tile(kind, SOME, w, v, stride, words, sums); \
                        else multiply_tile(kind, TOGETHER, w, v, stride, words, sums)
             if (m->kind == FLOAT32) { MULTIPLY(FLOAT32); }
             else if (m->kind == BFLOAT16) { MULTIPLY(BFLOAT16); }

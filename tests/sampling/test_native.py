@@ -54,7 +54,7 @@ def test_on_every_processor_the_logits_are_those_of_the_model(processor, kind, m
     with torch.no_grad():
         whole = model(idx)[0]
     decoder = decoder_of_kind(model, kind)
-    cache = decoder.cache(6, 16)  # six vectors: four together, and two
+    cache = decoder.cache(6, 16)
     found = torch.cat([decoder.logits(decoder.read(part, cache)) for part in (idx[:, :14], idx[:, 14:15], idx[:, 15:])],
                       dim=1)
     assert decoder.native and ((found - whole).norm() / whole.norm()).item() < KINDS[kind]
