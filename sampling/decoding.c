@@ -141,7 +141,7 @@ static void lay_out(const Matrix *m, const float *x, int n, char *laid, size_t s
             float largest = 0, sum = 0;
             for (int i = 0; i < columns; i++) largest = fabsf(x[i]) > largest ? fabsf(x[i]) : largest, sum += x[i];
             const float factor = largest > 0 ? 127 / largest : 0;
-            steps[b] = largest / 127 + 0 * sum;  /* not a number if one of them is none, or infinite */
+            steps[b] = isfinite(sum) ? largest / 127 : NAN;  /* what is rounded would hide it */
             if (as_they_are(INT8))
                 for (int i = 0; i < columns; i++) ((uint8_t *)laid)[i] = (int32_t)(x[i] * factor + 128.5f);
             else
@@ -164,6 +164,7 @@ static void lay_out(const Matrix *m, const float *x, int n, char *laid, size_t s
 static void multiply(const Matrix *m, const float *x, int n, int threads, void *laid, float *steps, float *out) {
     const int words = words_of(m), block = LANES * REGISTERS, offset = m->kind == INT8 && as_they_are(INT8) ? 128 : 0;
     const size_t stride = 4 * (size_t)words * (as_they_are(m->kind) ? 1 : in_word(m->kind));
+    (void)threads;  /* without OpenMP there is one */
     lay_out(m, x, n, laid, stride, steps);
     #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int r0 = 0; r0 < m->rows; r0 += block) {

@@ -160,6 +160,7 @@ def test_a_compiler_without_openmp_gives_one_thread_and_the_same_logits(cache_ho
     path.write_text(f'#!/bin/sh\ncase "$*" in *-fopenmp*) exit 1;; esac\nexec {COMPILER} "$@"\n', encoding="utf-8")
     path.chmod(0o700)
     model, idx = tiny(), random_ids(2, 16)
+    monkeypatch.setenv("CC", COMPILER)
     usual = Decoder(model)
     monkeypatch.setenv("CC", str(path))
     native.library.cache_clear()
