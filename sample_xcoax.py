@@ -82,8 +82,8 @@ def main():
                          f"    {commands.sample('instruct', model_path=settings.model_path)}")
     tokenizer, decoder = opened.tokenizer, Decoder(opened.model, opened.dtype, settings.quantize)
     settle_threads(decoder, settings.threads)
-    if remark(settings.controls):
-        note(remark(settings.controls))
+    if said := remark(settings.controls):
+        note(said)
     backward = tokenizer.direction == "reverse"
     pasts = Pasts(decoder, tokenizer, "the beginning was reached" if backward else "the end was reached",
                   model=lambda: identity(opened.path), as_json=settings.json)

@@ -231,8 +231,8 @@ def main():
         return write_file(opened, settings)
     decoder = Decoder(opened.model, opened.dtype, settings.quantize)
     settle_threads(decoder, settings.threads)
-    if remark(settings.controls):
-        note(remark(settings.controls))
+    if said := remark(settings.controls):
+        note(said)
     written = Instructing(decoder, opened.tokenizer, lambda: identity(opened.path), settings.json)
     if settings.response is not None:
         sys.exit(0 if written.answer(settings.response, settings.controls) else 130)

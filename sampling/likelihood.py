@@ -17,8 +17,8 @@ def log_probs(model, pairs, positions=SCORED_POSITIONS):
     """log P(continuation | prompt) for pairs of (prompt ids, continuation ids): a list of (sum in nats, number of ids).
 
     Continuations of one prompt share its reading. Pairs of similar length are scored together, as many as fit into so
-    many positions. The model computes as the caller's autocast says, in float32 without one; the probabilities are
-    float32. Raises FloatingPointError where one is not finite.
+    many positions. model is a GPT, which computes in float32, or a Decoder of one; the probabilities are float32.
+    Raises FloatingPointError where one is not finite.
     """
     decoder, block_size, results = decoder_of(model), model.config.block_size, [None] * len(pairs)
     for prompt, continuation in pairs:

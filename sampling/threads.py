@@ -18,7 +18,7 @@ def settle_threads(decoder, wanted=None):
     """Set the number of threads of PyTorch: that wanted, or whichever of one and all lets the decoder read a token
     faster just now; return it. Takes some milliseconds, for a large model tenths of a second; on a GPU nothing is done.
 
-    A small model is read in so little time that waiting for a second thread costs more than it does.
+    Beside other programs, waiting for a second thread costs more than it does.
     """
     if wanted is not None and wanted < 1:
         raise ValueError(f"--threads {wanted}: there must be at least one")

@@ -7,6 +7,7 @@ import time
 
 from rich.text import Text
 
+from program.files import append
 from terminal.layout import rows_of
 from terminal.live import Keys, Region, animated
 from terminal.pasts import Pasts
@@ -60,8 +61,7 @@ class Kiosk(Pasts):
                 if not self.answer(ending, controls):
                     return
                 if file:
-                    with open(file, "a", encoding="utf-8") as kept:
-                        kept.writelines(self.lines())
+                    append(file, "".join(self.lines()))
                 if not self.rest(pause, controls):
                     return
         finally:

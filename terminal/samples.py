@@ -134,13 +134,18 @@ class Growing:
 
     def head(self, i):
         """What stands above sample i of several."""
-        return f"{i + 1} of {len(self.samples)}"
+        return numbered(i, len(self.samples))
 
 
 def abreast(n, columns):
     """How many columns each of n samples has where they stand side by side; None where there is no room for that."""
     each = (columns + GAP) // n - GAP
     return each if n > 1 and each >= NARROWEST else None
+
+
+def numbered(i, n):
+    """What is written above sample i of n."""
+    return f"{i + 1} of {n}"
 
 
 def is_backward(parts):
@@ -222,13 +227,13 @@ def show_samples(samples, parts, controls):
     found, n = samples.found, len(samples.found)
     region, backward = Region(), is_backward(parts)
     if region.on and (columns := abreast(n, region.columns)):
-        panels = [[Text(f"{i + 1} of {n}", style="dim"),
+        panels = [[Text(numbered(i, n), style="dim"),
                    *rows_of(styled(sample, len(sample.ids), parts, controls), columns, backward)]
                   for i, sample in enumerate(found)]
         return show_rows(beside(panels, columns, GAP, backward))
     for i, sample in enumerate(found):
         if OUT.is_terminal and n > 1:
-            note(f"{i + 1} of {n}")
+            note(numbered(i, n))
         elif i:
             separate()
         show(parts(sample.ids), styled(sample, len(sample.ids), parts, controls))

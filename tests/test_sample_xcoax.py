@@ -185,9 +185,11 @@ def test_ctrl_c_stops_a_text_keeps_it_and_leaves_the_settings(terminal):
     assert "tokens=100000" in terminal.command("n=1")
 
 
-def test_pasted_lines_are_one_ending(terminal):
-    terminal.type("\x1b[200~one line,\nanother line\x1b[201~")
-    shown = unfolded(terminal.ask(""))
+@pytest.mark.parametrize("typed, rest", [("\x1b[200~one line,\nanother line\x1b[201~", ""),
+                                         ("one line,\x1b\r", "another line")])
+def test_lines_that_are_pasted_or_parted_by_alt_enter_are_one_ending(terminal, typed, rest):
+    terminal.type(typed)
+    shown = unfolded(terminal.ask(rest))
     assert "\x1b[1mone line,\r\nanother line\x1b[0m\r\n" in shown and shown.count("tokens/s") == 1
 
 
@@ -302,12 +304,6 @@ def test_the_pace_is_kept(terminal):
     shown = terminal.ask("the moon came.")
     words = len(plain(shown[shown.rindex("\x1b[J"):]).split())
     assert time.monotonic() - started > (words - 20) / 20  # no sooner; the ending and the summary are words, too
-
-
-def test_alt_enter_begins_a_new_line_of_the_same_text(terminal):
-    terminal.type("one line,\x1b\r")
-    shown = unfolded(terminal.ask("another line"))
-    assert "\x1b[1mone line,\r\nanother line\x1b[0m\r\n" in shown and shown.count("tokens/s") == 1
 
 
 def test_tab_completes_a_command(terminal):
