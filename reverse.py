@@ -14,18 +14,39 @@ from characters import classes
 from characters.seams import WORD_JOINERS
 
 
-@functools.cache
-def _patterns(beyond):
-    """The patterns (segment, unit in reading order); with beyond=True they know characters past U+FFFF.
+def _known(beyond):
+    """A pattern of what is more than one character: a word, or what draws one glyph.
 
-    A class within the basic plane compiles to a bitmap and runs about five times as fast as one that reaches beyond.
+    With beyond=True it knows characters past U+FFFF. A class within the basic plane compiles to a bitmap and runs about
+    five times as fast as one that reaches beyond.
     """
     def ranges(name):
         return getattr(classes, name) + (getattr(classes, name + "_BEYOND") if beyond else "")
 
     word, glyph = f"[{ranges('WORD')}]+", f"[{ranges('GLYPH')}]+"
-    known = f"{word}(?:[{WORD_JOINERS}]{word})*|{glyph}"  # an ideograph falls under "any other character"
-    return re.compile(f"{known}|[\\s\\S]"), re.compile(f" ?(?:{known}|[^ ])| +(?= [^ ])| +")
+    return f"{word}(?:[{WORD_JOINERS}]{word})*|{glyph}"  # an ideograph falls under "any other character"
+
+
+def segment_pattern(beyond=True):
+    """A pattern of one segment."""
+    return f"{_known(beyond)}|[\\s\\S]"
+
+
+def unit_pattern(backward, space=" ", beyond=True):
+    """A pattern of one unit, in reading order or, if backward, in REVERSED text: for programs that know no other way,
+    too, some of which write another sign for the space.
+
+    >>> re.findall(unit_pattern(backward=True), ".world new  ,Hello")
+    ['.', 'world ', 'new ', ' ', ',', 'Hello']
+    """
+    one = f"(?:{_known(beyond)}|[^{space}])"
+    return f"{one}{space}?|{space}+" if backward else f"{space}?{one}|{space}+(?={space}[^{space}])|{space}+"
+
+
+@functools.cache
+def _patterns(beyond):
+    """The patterns (segment, unit in reading order)."""
+    return re.compile(segment_pattern(beyond)), re.compile(unit_pattern(backward=False, beyond=beyond))
 
 
 _BEYOND = re.compile("[\U00010000-\U0010ffff]")

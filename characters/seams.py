@@ -16,14 +16,14 @@ from characters import classes
 # zero-width joiners do so in Persian and in the scripts of India. Between anything else they stand alone.
 WORD_JOINERS = "\\-.,'\u2019\u200c\u200d"
 
-_RUNS_TOGETHER = re.compile(f"[{WORD_JOINERS}]?[{classes.WORD}{classes.WORD_BEYOND}]"
+RUNS_TOGETHER = re.compile(f"[{WORD_JOINERS}]?[{classes.WORD}{classes.WORD_BEYOND}]"
                             f"|[{classes.GLYPH}{classes.GLYPH_BEYOND}]")
 # Signs that open where a word follows directly. Which quotation marks open and which close differs between languages;
 # those of Chinese and Japanese have a width of their own and are not here.
-_MARKS = "([{„‚“‘‛‟«‹\"'”’»›¿¡$£€#@*<"
+MARKS = "([{„‚“‘‛‟«‹\"'”’»›¿¡$£€#@*<"
 # And without a word: brackets, low quotes, French ones with their space; others where nothing shows that they close;
 # a dash with a space behind it has one before it, too.
-_OPENS = re.compile(r"[(\[{„‚«‹¿¡]|[“‘‛‟][^\s,.;:!?)\]]|[–—] ")
+OPENS = re.compile(r"[(\[{„‚«‹¿¡]|[“‘‛‟][^\s,.;:!?)\]]|[–—] ")
 
 
 def space_before(ending):
@@ -33,7 +33,7 @@ def space_before(ending):
     >>> [space_before(ending) for ending in ('the end.', '"Yes," he said.', '" asked Miss Rossi.', ', too.', '船。')]
     [True, True, False, False, False]
     """
-    behind = ending.lstrip(_MARKS)
-    if _RUNS_TOGETHER.match(behind) or _RUNS_TOGETHER.match(ending):
+    behind = ending.lstrip(MARKS)
+    if RUNS_TOGETHER.match(behind) or RUNS_TOGETHER.match(ending):
         return True
-    return not behind[:1].isalpha() and _OPENS.match(ending) is not None
+    return not behind[:1].isalpha() and OPENS.match(ending) is not None

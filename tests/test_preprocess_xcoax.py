@@ -21,6 +21,7 @@ import preprocess_xcoax as preprocess
 import train_xcoax
 from corpus import documents, tales
 from corpus.documents import open_corpus
+from corpus.languages import LANGUAGES
 from program.files import locked_folder
 from program.settings import parse
 from shards import read_manifest, read_shard, split_of, tokenizing, totals, write_manifest
@@ -28,7 +29,6 @@ from tests.support.damage_shards import HEADER_BYTES, flip
 from tests.support.fake_hub import fineweb_files, hub
 from tests.support.processes import members, wait_until, workers
 from tests.support.runs import call
-from tests.support.texts import LANGUAGES
 from tests.support.tiny import ROOT
 from tokenizer import EOS_ID, Tokenizer
 

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 import reverse as reverse_module
 from characters.seams import WORD_JOINERS
-from reverse import mirror, reading_units, reverse, segments, units
+from corpus.languages import LANGUAGES
+from reverse import mirror, reading_units, reverse, segments, unit_pattern, units
 from tests.support.characters import CLASSES, EVERY_CHARACTER
-from tests.support.texts import LANGUAGES, TEXTS, any_text, basic_text, fewer, laws
+from tests.support.texts import TEXTS, any_text, basic_text, fewer, laws
 
 JOINERS = WORD_JOINERS.replace("\\", "")
 
@@ -215,3 +216,18 @@ def test_no_word_joiner_is_a_word_character():
 def test_the_examples_in_the_docstrings_hold():
     outcome = doctest.testmod(reverse_module)
     assert outcome.attempted >= 5 and not outcome.failed
+
+
+@laws
+@given(any_text)
+def test_one_pattern_cuts_reversed_text_into_its_units(text):
+    assert re.findall(unit_pattern(backward=True), reverse(text)) == units(text)
+
+
+@fewer
+@given(any_text.filter(lambda text: "\u2581" not in text))
+def test_it_does_so_where_another_sign_stands_for_the_space(text):
+    pattern = unit_pattern(backward=True, space="\u2581")
+    assert re.findall(pattern, reverse(text).replace(" ", "\u2581")) == [u.replace(" ", "\u2581") for u in units(text)]
+    forward = unit_pattern(backward=False, space="\u2581")
+    assert re.findall(forward, text.replace(" ", "\u2581")) == [u.replace(" ", "\u2581") for u in reading_units(text)]

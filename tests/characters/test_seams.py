@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 
 from characters.seams import space_before
+from corpus.languages import LANGUAGES
 from reverse import segments
-from tests.support.texts import LANGUAGES, any_text, fewer
+from tests.support.texts import any_text, fewer
 from tests.support.tokenizers import BACKWARD
 
 AFTER_A_SPACE = [

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from characters import utf8
 from corpus import text_files
 from corpus.documents import Row
+from corpus.languages import LANGUAGES
 from shards import SPLITS, split_of, tokenizing
-from tests.support.texts import LANGUAGES
 from tests.support.tiny import TEXTS
 from tokenizer import Tokenizer, train_tokenizer
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+from corpus.languages import LANGUAGES
 from reverse import reading_units, units
-from tests.support.texts import LANGUAGES
 from tests.support.tokenizers import BACKWARD, CORPUS, MODELS, VOCAB, WARM, as_trained, learned_pieces
 from tokenizer import DIRECTIONS, LARGEST_VOCAB, SMALLEST_VOCAB, Tokenizer, learning, train_tokenizer
 
