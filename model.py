@@ -101,6 +101,17 @@ def apply_rotary(x, cos, sin):
     return torch.cat((x1 * cos - x2 * sin, x1 * sin + x2 * cos), dim=-1).to(x.dtype)
 
 
+def pairs_side_by_side(weight, n_head):
+    """A query or key weight (n_head * head_dim, n_embd) with its rows in another order: the features that are turned
+    together, i and i + head_dim // 2, become neighbours. Who turns neighbours gets the same scores from it."""
+    return weight.unflatten(0, (n_head, 2, -1)).transpose(1, 2).flatten(0, 2)
+
+
+def pairs_apart(weight, n_head):
+    """The weight that pairs_side_by_side() had."""
+    return weight.unflatten(0, (n_head, -1, 2)).transpose(1, 2).flatten(0, 2)
+
+
 def plain_attention(q, k, v, dropout=0.0):
     """Causal attention written out; q, k, v and the result are (B, n_head, T, head_dim).
 

@@ -14,7 +14,7 @@ them, the norms' weights are multiplied into the matrices that follow, and keys 
 import torch
 import torch.nn.functional as F
 
-from model import GPT, rotary_tables
+from model import GPT, pairs_side_by_side, rotary_tables
 from sampling import native
 from sampling.cache import KVCache
 
@@ -127,10 +127,9 @@ def decoder_of(model):
 
 
 def _pairs_side_by_side(qkv, config):
-    """The rows of a qkv weight (3 * n_embd, n_embd) in such an order that the features of queries and keys that are
-    turned together, i and i + head_dim // 2, are neighbours. No score depends on their order."""
-    q, k, v = qkv.view(3, config.n_head, 2, config.head_dim // 2, config.n_embd)
-    return torch.cat([q.transpose(1, 2).flatten(0, 2), k.transpose(1, 2).flatten(0, 2), v.flatten(0, 2)])
+    """The rows of a qkv weight (3 * n_embd, n_embd) with the pairs of queries and keys side by side."""
+    q, k, v = qkv.chunk(3)
+    return torch.cat([*(pairs_side_by_side(weight, config.n_head) for weight in (q, k)), v])
 
 
 def _matrix(weight, dtype, quantize):

@@ -76,6 +76,15 @@ class Tokenizer:
             return bytes([i - FIRST_BYTE_ID])
         return self._processor.id_to_piece(i).replace("\u2581", " ").encode()
 
+    def name(self, i):
+        """A piece as SentencePiece writes it: U+2581 for a space, <0x0A> for a byte; and a special one with U+2581
+        behind it, which other programs take for no text: a space is a space to them."""
+        return self._processor.id_to_piece(i) + ("\u2581" if i < FIRST_BYTE_ID else "")
+
+    def score(self, i):
+        """How early a piece was learned: of two pieces the one with the higher score is made first."""
+        return self._processor.get_score(i)
+
     def _encode_unit(self, unit):
         """Ids of one unit as it stands in the trained text, without the cache."""
         if not AS_BYTES.search(unit):
