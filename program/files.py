@@ -8,6 +8,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import socket
 import sys
 from pathlib import Path
@@ -45,6 +46,41 @@ def atomic_write(path, mode="wb"):
         raise _not_written(path, error, "; what it held before is untouched") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(path, overwrite=()):
+    """A folder beside path, to be filled with files, which is moved to path when all went well; a failure leaves
+    nothing of it.
+
+    What stands at path is refused, unless it is an empty folder, or one that holds nothing but files of the names in
+    overwrite: that one is then deleted. Raises FileExistsError, or OSError that says what could not be written.
+    """
+    path = Path(path)
+    if os.path.lexists(path):
+        if not path.is_dir():
+            raise FileExistsError(f"{path} is a file, and a folder is to be written. Name another.")
+        strange = sorted(entry.name for entry in path.iterdir() if entry.name not in overwrite or entry.is_dir())
+        if strange:
+            raise FileExistsError(f"{path} exists, with {', '.join(strange[:3])}{' …' if strange[3:] else ''} in it. "
+                                  "Name another folder" + (", or empty it." if overwrite else ", or add --overwrite."))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside, old = (path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial") for _ in range(2))
+    beside.mkdir()
+    try:
+        yield beside
+        for name in (entry.name for entry in beside.iterdir()):
+            with open(beside / name, "rb") as file:
+                os.fsync(file.fileno())
+        if path.is_dir():
+            path.replace(old)
+        beside.replace(path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _not_written(path, error) from error
+    finally:
+        for folder in (beside, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def user_folder(kind):
