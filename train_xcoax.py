@@ -10,8 +10,11 @@ Reads data/xcoax/. Writes out/xcoax/best_checkpoint.pt, last_checkpoint.pt, metr
 moment, by Ctrl-C or by kill -9, the same command goes on from last_checkpoint.pt.
 """
 
+from dataclasses import replace
+
 import torch
 
+from checkpoint import open_model
 from model import GPT, GPTConfig
 from program import commands
 from program.device import use_threads
@@ -22,7 +25,7 @@ from sampling import generate
 from shards import Windows, read_manifest, read_split, totals
 from tokenizer import Tokenizer
 from training.loop import train
-from training.settings import TrainSettings
+from training.settings import SHAPE, TrainSettings
 
 SAMPLE_TOKENS, ENDING_SEGMENTS = 120, 24
 TOO_MANY_PASSES = 100  # over the corpus; beyond some 16, each teaches little (arXiv:2305.16264)
@@ -55,6 +58,17 @@ def fixed_sample(model, tokenizer, windows):
     return sample
 
 
+def open_begun(settings, tokenizer):
+    """The OpenModel with whose weights training begins."""
+    opened = open_model(settings.init_from, "base", "cpu", dropout=settings.dropout)
+    if opened.tokenizer.sha256 != tokenizer.sha256:
+        own = settings.init_from / "tokenizer.model" if settings.init_from.is_dir() else "tok8888.model"
+        raise ValueError(f"{settings.init_from} was trained with another tokenizer than that of {settings.data_dir}. "
+                         "Make shards with its own, which lies in that folder or beside the shards it was trained on:\n"
+                         f"    {commands.preprocess(data_dir=settings.data_dir, tokenizer=own, overwrite=True)}")
+    return opened
+
+
 def main():
     settings = parse(TrainSettings, __doc__, default_file="xcoax.toml")
     threads = use_threads(settings.threads)
@@ -64,12 +78,18 @@ def main():
                          f"    {commands.train('instruct', data_dir=settings.data_dir)}\n"
                          "or name a folder of documents with --data-dir.")
     tokenizer = Tokenizer.load(settings.data_dir / manifest["tokenizer"])
+    begun = open_begun(settings, tokenizer) if settings.init_from else None
+    if begun is not None:
+        settings = replace(settings, **{name: getattr(begun.model.config, name) for name in SHAPE})
     train_windows, val_windows = (
         Windows(read_split(settings.data_dir, split, tokenizer), settings.block_size, settings.seed, split)
         for split in ("train", "val"))
     torch.manual_seed(settings.seed)
-    model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, **settings.shape))
-    model.init_weights(zero_projections=settings.optimizer == "muon")
+    if begun is None:
+        model = GPT(GPTConfig(vocab_size=tokenizer.vocab_size, **settings.shape))
+        model.init_weights(zero_projections=settings.optimizer == "muon")
+    else:
+        model = begun.model
 
     def tensors(pair):
         return (*map(torch.from_numpy, pair), None)

@@ -9,6 +9,7 @@ no clock but that of --max-minutes, so equal runs write equal bytes. A SHA-256 o
 """
 
 import contextlib
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 
 from checkpoint import archive
 from checkpoint.checking import check_tensors, check_values, digest
+from checkpoint.exporting import CONFIG
 from program import commands
 from program.files import atomic_write
 from tokenizer import DIRECTIONS
@@ -99,7 +101,8 @@ def _others(kind):
 
 
 def load(path, kind=None, flag="--model-path", tensors=True):
-    """Read a checkpoint into the CPU's memory: a dict with the FIELDS, and "optimizer" in last_checkpoint.pt.
+    """Read a checkpoint into the CPU's memory: a dict with the FIELDS, and "optimizer" in last_checkpoint.pt. A folder
+    that export_xcoax.py has written for transformers is one, too, without settings and counters.
 
     kind, if given, is the kind it must be; flag is the one with which another file is named. Every byte is compared
     with its checksums; if tensors is False, theirs are not. Raises FileNotFoundError or ValueError,
@@ -108,7 +111,7 @@ def load(path, kind=None, flag="--model-path", tensors=True):
     path = Path(path)
     if (path / BEST).is_file():
         raise FileNotFoundError(f"{path} is a folder. Name the checkpoint in it: {flag} {path / BEST}")
-    if not path.is_file():
+    if not path.is_file() and not (path / CONFIG).is_file():
         found = list(_others(kind))
         make = commands.train_to(path, kind or "base")
         raise FileNotFoundError(f"No checkpoint at {path}. Train first:\n    {make}\n"
@@ -117,8 +120,12 @@ def load(path, kind=None, flag="--model-path", tensors=True):
 
 
 def _read(path, kind, tensors):
-    """What load() returns, of a file that is there."""
-    content = archive.read(path, tensors)
+    """What load() returns, of a file or folder that is there."""
+    if path.is_dir():
+        from checkpoint import huggingface  # its libraries take a while to load, and are seldom needed
+        content = {"format": FORMAT, **huggingface.load(path)}
+    else:
+        content = archive.read(path, tensors)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"{path} is not a checkpoint of this project. Train one:\n"
                          f"    {commands.train(kind or 'base')}")
@@ -133,7 +140,7 @@ def _read(path, kind, tensors):
     for name in ("config", "settings", "counters"):
         check_values(path, name, content[name])
     if tensors:
-        check_tensors(path, content, path.stat().st_size)
+        check_tensors(path, content, path.stat().st_size if path.is_file() else math.inf)
         if content.get("sha256") not in (None, digest(path, content)):
             raise ValueError(f"{path} is damaged: its tensors are not those that were written. Copy it again, or "
                              "make it anew (in training: --overwrite).")

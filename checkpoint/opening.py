@@ -4,11 +4,13 @@ Opening a model that was trained: the one way from a path to something that writ
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from google.protobuf.message import DecodeError
 
 from checkpoint.checking import config_of, unbuilt
+from checkpoint.exporting import WEIGHTS
 from checkpoint.file import load
 from model import GPT
 from program.device import pick_device, pick_dtype
@@ -36,7 +38,8 @@ class OpenModel:
 
 
 def open_model(path, kind=None, device="auto", dtype="auto", **changes):
-    """An OpenModel from a checkpoint; kind, if given, is the kind it must be, changes are to fields of its GPTConfig.
+    """An OpenModel from a checkpoint (see load); kind, if given, is the kind it must be, changes are to fields of its
+    GPTConfig.
 
     Its weights are float32, whatever it computes in. Raises what load() raises, and ValueError where the parts do not
     fit together, naming the file and what is wrong with it.
@@ -60,8 +63,8 @@ def open_tokenizer(path, flag="--tokenizer"):
 
 
 def identity(path):
-    """What tells this model from others in a record: {"model": path, "model_sha256": digest of the file}."""
-    with open(path, "rb") as file:
+    """What tells this model from others in a record: {"model": path, "model_sha256": digest of its weights' file}."""
+    with open(Path(path) / WEIGHTS if Path(path).is_dir() else path, "rb") as file:
         return {"model": str(path), "model_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 

@@ -20,14 +20,14 @@ MAY_IMPORT = {
     "corpus": {"program", "characters"},
     "sampling": {"model", "program"},
     "shards": {"tokenizer", "program", "characters"},
-    "checkpoint": {"model", "tokenizer", "program"},
+    "checkpoint": {"model", "tokenizer", "program", "reverse", "characters"},
     "terminal": {"sampling", "program"},
     "training": {"model", "checkpoint", "shards", "program"},
     "backchat": {"sampling", "tokenizer", "corpus", "shards", "program", "reverse"},
     "evaluation": {"backchat", "sampling", "shards", "checkpoint"},
 }
 SCRIPTS = {"preprocess_xcoax", "train_xcoax", "sample_xcoax",
-           "preprocess_instruct", "finetune_xcoax", "sample_xcoax_instruct", "wtac"}
+           "preprocess_instruct", "finetune_xcoax", "sample_xcoax_instruct", "export_xcoax", "wtac"}
 ON_TOP = {"bench", "tests"}  # like the scripts, they may import whatever is in the table, and nobody imports them
 WITHOUT_CODE = {"config", "data", "docs", "out", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "README.md", "demo.sh",
                 "pyproject.toml", "requirements.txt", "requirements-dev.txt", "test.sh", "venv.sh"}
@@ -168,8 +168,10 @@ def test_the_table_in_contributing_is_this_one():
     assert shown == MAY_IMPORT
 
 
-# What prints: the messages, the texts of the samplers, and two programs whose output is text for others.
-PRINTS = {"program/starting.py", "program/streams.py", "terminal/screen.py", "corpus/tales/__main__.py", "wtac.py"}
+# What prints: the messages, the texts of the samplers, two programs whose output is text for others, and the programs
+# that an export shows to strangers.
+PRINTS = {"program/starting.py", "program/streams.py", "terminal/screen.py", "corpus/tales/__main__.py", "wtac.py",
+          "checkpoint/card.py"}
 
 
 def printing(tree):

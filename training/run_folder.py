@@ -24,7 +24,7 @@ from training.curve import plot_losses, read_rows
 from training.schedule import decays
 from training.settings import MOST_SEQUENCES
 
-NOT_KEPT = ("data_dir", "out_dir", "model_path",  # paths, and what each part of a run may change
+NOT_KEPT = ("data_dir", "out_dir", "model_path", "init_from",  # paths, and what each part of a run may change
             "overwrite", "reset_optimizer", "device", "threads", "wandb")
 ANEW = {"data": "The shards are not what they were", "eval_tokens": "Another part of the validation split is read"}
 

@@ -106,6 +106,9 @@ class TrainSettings(LoopSettings):
     """What pre-training sets besides: the model's shape. Fine-tuning takes it from the checkpoint."""
 
     MODEL: ClassVar = "model"
+    init_from: Path | None = None
+    """Checkpoint, or folder of export_xcoax.py for transformers, to begin from instead of random weights; the shape is
+    then its own."""
     n_layer: int = 12
     """Transformer blocks."""
     n_head: int = 16
@@ -122,9 +125,10 @@ class TrainSettings(LoopSettings):
     @property
     def shape(self):
         """What GPTConfig takes besides the vocabulary's size."""
-        return {name: getattr(self, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "dropout", "tied")}
+        return {name: getattr(self, name) for name in SHAPE}
 
 
+SHAPE = ("n_layer", "n_head", "n_embd", "block_size", "dropout", "tied")
 MOST_SEQUENCES = 2**20
 _BOUNDS = {  # what a value must be, and in words
     **dict.fromkeys(("batch_size", "gradient_accumulation_steps"),
