@@ -2,7 +2,7 @@
 How many tokens a second are written: our engine, llama2.c's `run` and llama.cpp, on models of one shape.
 
     git clone https://github.com/karpathy/llama2.c ../llama2.c
-    python -m venv ../llama.cpp && ../llama.cpp/bin/pip install llama-cpp-python gguf
+    python -m venv ../llama.cpp && ../llama.cpp/bin/pip install llama-cpp-python
     python bench/bench_sampling.py --llama2c ../llama2.c --llama-cpp ../llama.cpp/bin/python
     python bench/bench_sampling.py --before ../an-older-checkout
     python bench/bench_sampling.py --model-path out/xcoax/best_checkpoint.pt --data-dir data/xcoax
@@ -17,7 +17,6 @@ processor's cache. The first word is that before an ending of 60 tokens, some fi
 With --model-path nothing is timed: told is how many bits per byte of held-out text 16 and 8 bits cost.
 """
 
-import struct
 import subprocess
 import sys
 import tempfile
@@ -33,10 +32,15 @@ if __name__ == "__main__" and sys.argv[1:2] == ["--before-root"]:  # one of our 
     ROOT = Path(sys.argv[2])
 sys.path.insert(0, str(ROOT))
 
+import runtimes
+
+from checkpoint import OpenModel
+from checkpoint.exporting import Use
 from model import GPT, GPTConfig
 from program import commands
 from program.settings import launch, parse
 from program.streams import say
+from tokenizer import EOS_ID
 
 SHAPES = {"163M": (12, 16, 1024), "small": (6, 4, 288)}  # layers, heads, width
 FORMS = {"float32": ("float32", "off"), "16 bits": ("bfloat16", "off"), "int8": ("bfloat16", "int8")}
@@ -52,7 +56,7 @@ class BenchSettings:
     llama2c: Path | None = None
     """A checkout of llama2.c."""
     llama_cpp: Path | None = None
-    """A Python with llama-cpp-python and gguf."""
+    """A Python with llama-cpp-python."""
     before: Path | None = None
     """An older checkout of this project, whose engine is timed too."""
     shapes: tuple[str, ...] = tuple(SHAPES)
@@ -115,90 +119,51 @@ def ours(root, shape, form, rows, tokens):
 # ---- the others
 
 
+class Numbered:
+    """A tokenizer in name only: the weights are random."""
+
+    direction, vocab_size = "reverse", GPTConfig.vocab_size
+
+    def name(self, i):
+        return f"<{i}>"
+
+    def score(self, i):
+        return -float(i)
+
+    def decode(self, ids):
+        return "a"
+
+
+def exported(room, folder, shape, dtype):
+    """A random model of a shape, written for another program; its folder."""
+    layers, heads, width = SHAPES[shape]
+    folder = folder / f"{room.__name__}-{shape}-{dtype}"
+    if not folder.exists():
+        folder.mkdir()
+        torch.manual_seed(1)
+        model = GPT(GPTConfig(n_layer=layers, n_head=heads, n_embd=width, block_size=512)).eval()
+        room.write(folder, OpenModel("random", "base", model, Numbered(), torch.device("cpu"), torch.float32), dtype,
+                   Use((), (), EOS_ID, (), 0.8, 200, 500))
+    return folder
+
+
 def llama2c(checkout, folder, shape, tokens):
     """A function that runs it: tokens a second, and what is not known of it."""
-    program, weights, pieces = folder / "run", folder / f"{shape}.bin", folder / "tokenizer.bin"
-    if not program.exists():
-        flags = ["-Ofast", "-march=native", "-fopenmp"]
-        subprocess.run(["gcc", *flags, "-o", program, checkout / "run.c", "-lm"], check=True)
-    layers, _, width = SHAPES[shape]
-    config = GPTConfig(n_layer=layers, n_head=SHAPES[shape][1], n_embd=width, block_size=512)
-    hidden, vocab = config.hidden_dim, config.vocab_size
-    numbers = vocab * width + layers * (2 * width + 4 * width**2 + 3 * width * hidden) + width + 512 * config.head_dim
-    with open(weights, "wb") as file:
-        file.write(struct.pack("7i", width, hidden, layers, config.n_head, config.n_head, vocab, 512))
-        rng = np.random.default_rng(1)
-        while numbers:
-            part = rng.normal(0, 0.02, min(numbers, 2**24)).astype("<f4")
-            file.write(part.tobytes())
-            numbers -= len(part)
-    pieces.write_bytes(struct.pack("i", 1) + struct.pack("fi1s", 0.0, 1, b"a") * vocab)
+    from checkpoint import llama2c as room
 
-    def run():
-        out = subprocess.run([program, weights, "-z", pieces, "-t", "0", "-n", str(tokens)], check=True,
-                             capture_output=True)
-        return float(out.stderr.split(b":")[1]), None, None
-
-    return run
+    if not (folder / "run").exists():
+        runtimes.build_llama2c(checkout, folder)
+    path = exported(room, folder, shape, "float32")
+    return lambda: (runtimes.run_llama2c(folder / "run", path / room.FILES["float32"], path / "tokenizer.bin",
+                                         tokens)[1], None, None)
 
 
-# Run by the Python that has llama-cpp-python, in which this project need not be importable.
-LLAMA_CPP = """
-import os, sys, time
-import gguf, llama_cpp, numpy
-
-path, kind = sys.argv[1:3]
-layers, heads, width, hidden, vocab, tokens = map(int, sys.argv[3:])
-wanted, rng = gguf.GGMLQuantizationType[kind.upper()], numpy.random.default_rng(1)
-
-def add(file, name, *shape):
-    weight = rng.normal(0, .02, shape) if len(shape) > 1 else numpy.ones(shape)
-    type = wanted if len(shape) > 1 else gguf.GGMLQuantizationType.F32
-    file.add_tensor(name, gguf.quants.quantize(weight.astype("float32"), type), raw_dtype=type)
-
-if not os.path.exists(path):
-    file = gguf.GGUFWriter(path, "llama")
-    for name, number in (("block_count", layers), ("context_length", 512), ("embedding_length", width),
-                         ("feed_forward_length", hidden), ("head_count", heads), ("layer_norm_rms_eps", 1e-5),
-                         ("vocab_size", vocab)):
-        getattr(file, f"add_{name}")(number)
-    file.add_tokenizer_model("no_vocab")
-    add(file, "token_embd.weight", vocab, width)
-    add(file, "output_norm.weight", width)
-    for i in range(layers):
-        for name in ("attn_q", "attn_k", "attn_v", "attn_output"):
-            add(file, f"blk.{i}.{name}.weight", width, width)
-        for name, *shape in (("attn_norm", width), ("ffn_norm", width), ("ffn_gate", hidden, width),
-                             ("ffn_up", hidden, width), ("ffn_down", width, hidden)):
-            add(file, f"blk.{i}.{name}.weight", *shape)
-    file.write_header_to_file()
-    file.write_kv_data_to_file()
-    file.write_tensors_to_file()
-    file.close()
-
-model = llama_cpp.Llama(path, n_ctx=512, n_threads=os.cpu_count(), verbose=False)
-for n in (5, tokens):
-    model.reset()
-    token, started = 1, time.perf_counter()
-    for _ in range(n):
-        model.eval([token])
-        token = int(numpy.ctypeslib.as_array(llama_cpp.llama_get_logits(model._ctx.ctx), (vocab,)).argmax())
-print(tokens / (time.perf_counter() - started))
-"""
-
-
-def llama_cpp(python, folder, shape, kind, tokens):
+def llama_cpp(python, folder, shape, dtype, tokens):
     """A function that runs it: tokens a second, and what is not known of it."""
-    layers, heads, width = SHAPES[shape]
-    config = GPTConfig(n_layer=layers, n_head=heads, n_embd=width, block_size=512)
-    command = [python, "-c", LLAMA_CPP, folder / f"{shape}-{kind}.gguf", kind, layers, heads, width, config.hidden_dim,
-               config.vocab_size, tokens]
+    from checkpoint import gguf as room
 
-    def run():
-        done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
-        return float(done.stdout), None, None
-
-    return run
+    path = exported(room, folder, shape, dtype) / room.FILES[dtype]
+    return lambda: (runtimes.run_llama_cpp(python, path, tokens)[1], None, None)
 
 
 # ---- all of them in turn
@@ -224,8 +189,8 @@ def compare(settings, shape, folder):
     if settings.llama2c:
         runs["llama2.c", "float32", 1] = llama2c(settings.llama2c, folder, shape, settings.tokens)
     if settings.llama_cpp:
-        for kind in ("f32", "f16", "q8_0"):
-            runs["llama.cpp", kind, 1] = llama_cpp(settings.llama_cpp, folder, shape, kind, settings.tokens)
+        for kind, dtype in (("f32", "float32"), ("f16", "float16"), ("q8_0", "int8")):
+            runs["llama.cpp", kind, 1] = llama_cpp(settings.llama_cpp, folder, shape, dtype, settings.tokens)
     found = {}
     for _ in range(settings.rounds):
         for key, run in runs.items():

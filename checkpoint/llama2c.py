@@ -205,9 +205,12 @@ def _fill(model, found):
 
 
 def _pieces(tokenizer, rows, markers):
-    """Pairs (bytes, score) of their ids: what each prints. Special ones print nothing."""
+    """Pairs (bytes, score) of their ids: what each prints. Special ones print nothing; but 1 has a name, though it is
+    never printed: it stands before a prompt, and nothing joined with a space would be that space."""
     for i in rows:
-        if FIRST_BYTE_ID <= i < FIRST_BYTE_ID + 256:
+        if i == BOS_ID:
+            yield tokenizer.name(i).encode(), 0.0
+        elif FIRST_BYTE_ID <= i < FIRST_BYTE_ID + 256:
             yield b"<0x%02X>" % (i - FIRST_BYTE_ID), 0.0
         elif i < FIRST_BYTE_ID:
             yield _MARKERS[i].encode() if markers and i in _MARKERS else _NOTHING, 0.0

@@ -64,7 +64,7 @@ def test_the_pieces_of_a_text_print_that_text(tmp_path, name):
     written(tmp_path, "base", True, "float32")
     pieces = [piece for piece, _ in llama2c._read_tokenizer(tmp_path / "tokenizer.bin")]
     ids = [1, *(THEIRS[i] for i in TOKENIZER.encode_text(TEXTS[name])), EOS_ID]
-    printed = b"".join(bytes([int(pieces[i][3:5], 16)]) if 3 <= i < 259 else pieces[i] for i in ids)
+    printed = b"".join(bytes([int(pieces[i][3:5], 16)]) if 3 <= i < 259 else pieces[i] for i in ids[1:])
     reversed_text = TOKENIZER.decode(TOKENIZER.encode_text(TEXTS[name]))
     assert printed.replace(b"\0", b"") == reversed_text.encode("utf-8", "surrogatepass").replace(b"\0", b"")
 
@@ -73,8 +73,16 @@ def test_no_special_id_prints_anything_but_a_tab_where_the_answer_begins(tmp_pat
     written(tmp_path, "instruct", True, "float32")
     pieces = [piece for piece, _ in llama2c._read_tokenizer(tmp_path / "tokenizer.bin")]
     shown = {i: pieces[THEIRS[i]] for i in range(FIRST_BYTE_ID)}
-    assert shown.pop(MARKER_IDS["<|instruction|>"]) == b"\v"
+    assert shown.pop(MARKER_IDS["<|instruction|>"]) == b"\v" and shown.pop(1)  # it stops before 1 would be printed
     assert all(len(piece) == 1 and piece < b" " and not piece.isspace() for piece in shown.values())
+
+
+def test_what_stands_before_a_text_cannot_be_joined_with_it(tmp_path):
+    written(tmp_path, "instruct", True, "float32")
+    pieces = [piece for piece, _ in llama2c._read_tokenizer(tmp_path / "tokenizer.bin")]
+    for i in (*INSTRUCT.head, *INSTRUCT.middle):
+        piece = pieces[THEIRS[i]]
+        assert piece.rstrip(b"\0") and not any(other != piece and other.startswith(piece) for other in pieces)
 
 
 def test_a_prompt_of_the_template_is_spelled_by_control_characters(tmp_path):
