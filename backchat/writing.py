@@ -2,7 +2,12 @@
 What is added to the records of a file: an instruction that the model writes, or the scores of the pair that is there.
 
 A writer is called with a window of records and returns what is added to each. What a record draws depends on its number
-and the seed alone, so neither the size of a batch nor an interruption changes what is written.
+and the seed alone, so neither the size of a batch nor an interruption changes what is written. From Python:
+
+    opened = open_model("out/xcoax_instruct/best_checkpoint.pt", "instruct")
+    write = Instructions(opened.model, opened.tokenizer, Controls(num_samples=4, tokens=200, seed=1))
+    write.each([{"text": "The cat is sleeping."}])
+    Scores(opened.model, opened.tokenizer).each([{"instruction": "What is it doing?", "output": "It is sleeping."}])
 """
 
 import hashlib
@@ -45,7 +50,15 @@ def response_of(record, field=None):
     return field, record[field]
 
 
-class Instructions:
+class OfRecords:
+    """What is added to records; a subclass is called with a window of them."""
+
+    def each(self, records):
+        """What is added to each of a list of records, a dict each: its fields, or an error alone."""
+        return self(list(enumerate(records)), lambda n: None)
+
+
+class Instructions(OfRecords):
     """Writes for every record of a window the best of controls.num_samples instructions."""
 
     first_field = "instruction"
@@ -117,7 +130,7 @@ class Instructions:
         return torch.rand(self.controls.num_samples, tokens, generator=generator, dtype=torch.float64)
 
 
-class Scores:
+class Scores(OfRecords):
     """Scores the pair that every record of a window holds."""
 
     first_field = "mean_log_prob"

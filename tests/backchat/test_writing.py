@@ -106,3 +106,12 @@ def test_every_special_id_ends_the_instruction(marker):
         model.wte.weight[wanted, 0], model.wte.weight[wanted, 1] = 1.5, 9
     work = Instructions(model, TOKENIZER, Controls(tokens=10, seed=1, temperature=0))
     assert work.draw({0: prompt}) == {0: [[first]]}
+
+
+def test_from_python_records_get_what_a_file_of_them_gets(model, tmp_path):
+    found = [{"text": "The cat is sleeping."}, {"text": ""}, {"output": "The dog is in the garden."}]
+    convert(model, write_lines(tmp_path / "in.jsonl", found), tmp_path / "out.jsonl")
+    added = Instructions(model, TOKENIZER, CONTROLS).each(found)
+    assert [{**record, **more} for record, more in zip(found, added)] == read_lines(tmp_path / "out.jsonl")
+    pairs = [{"instruction": "What?", "output": "The cat."}, {"instruction": "", "output": "x"}]
+    assert [set(scored) for scored in Scores(model, TOKENIZER).each(pairs)] == [{"mean_log_prob", "pmi"}, {"error"}]
