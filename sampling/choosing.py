@@ -18,8 +18,9 @@ def sample_next(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, gen
     likeliest ids (a k above the vocabulary keeps all), top_p keeps of these the fewest likeliest ids whose
     probabilities sum to at least p (arXiv:1904.09751), min_p drops ids less than p times as likely as the likeliest
     (arXiv:2407.01082). The likeliest id always survives. The draw is in float32 on the device of generator, on that of
-    logits if it is None. uniform, numbers (B,) from 0 to below 1, decides the draws in place of a generator, in float64
-    and on its device. Raises FloatingPointError where the largest of the logits is not finite: nothing is likeliest.
+    logits if it is None; a list of generators, one for each row, draws every row as if it were alone. uniform, numbers
+    (B,) from 0 to below 1, decides the draws in place of a generator, in float64 and on its device. Raises
+    FloatingPointError where the largest of the logits is not finite: nothing is likeliest.
     """
     check(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
     logits = logits.float()
@@ -43,8 +44,15 @@ def sample_next(logits, temperature=1.0, top_k=None, top_p=None, min_p=None, gen
         total = p.to(uniform.device).double().cumsum(dim=-1)
         point = (1 - uniform[:, None].double()) * total[:, -1:]  # above 0, up to the sum: never where p is 0
         choice = torch.searchsorted(total, point).to(logits.device)  # (B, 1)
+    elif isinstance(generator, list):
+        choice = torch.cat([_drawn(row[None], own) for row, own in zip(p, generator)]).to(logits.device)  # (B, 1)
     else:
-        if generator is not None and generator.device.type != p.device.type:
-            p = p.to(generator.device)
-        choice = torch.multinomial(p, 1, generator=generator).to(logits.device)  # (B, 1)
+        choice = _drawn(p, generator).to(logits.device)  # (B, 1)
     return (choice if order is None else order.gather(-1, choice)).squeeze(-1)
+
+
+def _drawn(p, generator):
+    """A place in each row of p (B, n), with this probability: (B, 1), on the device of the generator."""
+    if generator is not None and generator.device.type != p.device.type:
+        p = p.to(generator.device)
+    return torch.multinomial(p, 1, generator=generator)

@@ -7,8 +7,10 @@ From prompts to what follows them, all in ids: one text or many at a time, and o
 import torch
 
 from sampling.choosing import sample_next
-from sampling.controls import check
+from sampling.controls import FILTERS, check
 from sampling.decoding import decoder_of
+
+DEFAULTS = {"temperature": 1.0, "top_k": None, "top_p": None, "min_p": None}  # of sample_next
 
 
 def generate(model, idx, max_new_tokens, **options):
@@ -58,10 +60,12 @@ def generate_batch(
 
 
 class Text:
-    """What a Batch knows of one text: the ids that the model can still see, how many it was given, and may be."""
+    """What a Batch knows of one text: the ids that the model can still see, how many it was given, and may be; and how
+    it is drawn, where that is not as the others are."""
 
-    def __init__(self, ids, limit, uniform):
+    def __init__(self, ids, limit, uniform, generator, filters):
         self.ids, self.limit, self.uniform, self.drawn = ids, limit, uniform, 0
+        self.generator, self.filters = generator, filters
 
 
 class Batch:
@@ -84,12 +88,15 @@ class Batch:
         self.held = []        # the number of the text in each row of the cache, None in a free row
         self.added, self.cache, self.last = 0, None, None  # last[b] has been drawn for row b and not yet read
 
-    def add(self, prompt, limit, uniform=None):
+    def add(self, prompt, limit, uniform=None, generator=None, **filters):
         """Let a text begin, as soon as there is a row for it; return its number: 0, 1, 2, …
 
         prompt is a list of ids, limit the most that it is given; uniform, numbers (limit,) or more, decides its draws.
-        Raises ValueError for a prompt that the model cannot read.
+        A text with a generator of its own has filters of its own, too, and becomes what it would become alone, whatever
+        the others are; in one batch all have one, or none has. Raises ValueError for a prompt that the model cannot
+        read.
         """
+        check(**filters)
         prompt = [int(i) for i in prompt]
         if not prompt:
             raise ValueError("A prompt has no tokens. Begin it with the tokenizer's bos_id.")
@@ -99,7 +106,8 @@ class Batch:
         prompt = prompt[-self.block_size :]
         number, self.added = self.added, self.added + 1
         if limit > 0:
-            self.unfinished[number] = Text(prompt, limit, uniform)
+            filters = tuple(filters.get(name, DEFAULTS[name]) for name in FILTERS)
+            self.unfinished[number] = Text(prompt, limit, uniform, generator, filters)
             self.waiting.append(number)
         return number
 
@@ -115,12 +123,10 @@ class Batch:
         unfinished; one that has just had its last id is in it."""
         if not self.unfinished:
             return {}
-        logits, numbers = self.decoder.logits(self.read()), None  # (rows, vocab_size)
+        logits = self.decoder.logits(self.read())  # (rows, vocab_size)
         texts = [self.unfinished.get(i) for i in self.held]
-        if any(text is not None and text.uniform is not None for text in texts):  # any number will do for a free row
-            numbers = torch.stack([torch.zeros((), dtype=torch.float64) if text is None else text.uniform[text.drawn]
-                                   for text in texts])
-        self.last = sample_next(logits, **self.options, uniform=numbers)  # (rows,)
+        each = any(text is not None and text.generator is not None for text in texts)
+        self.last = self.draw_each(logits, texts) if each else self.draw(logits, texts)  # (rows,)
         if self.surprise:
             nats = (logits.logsumexp(dim=-1) - logits.gather(1, self.last[:, None]).squeeze(1)).tolist()
             self.nats = {i: nats[b] for b, i in enumerate(self.held) if i is not None}
@@ -137,6 +143,25 @@ class Batch:
                 del self.unfinished[self.held[b]]
                 self.held[b] = None
         return new
+
+    def draw(self, logits, texts):
+        """The next id of every row, all drawn alike."""
+        numbers = None
+        if any(text is not None and text.uniform is not None for text in texts):  # any number will do for a free row
+            numbers = torch.stack([torch.zeros((), dtype=torch.float64) if text is None else text.uniform[text.drawn]
+                                   for text in texts])
+        return sample_next(logits, **self.options, uniform=numbers)
+
+    def draw_each(self, logits, texts):
+        """The next id of every row, each drawn by its own generator: at one time those that have the same filters. A
+        free row gets any."""
+        groups, drawn = {}, torch.zeros(len(texts), dtype=torch.long, device=logits.device)
+        for b, text in enumerate(texts):
+            if text is not None:
+                groups.setdefault(text.filters, []).append(b)
+        for filters, rows in groups.items():
+            drawn[rows] = sample_next(logits[rows], *filters, generator=[texts[b].generator for b in rows])
+        return drawn
 
     def read(self):
         """Read the last id of every text in the cache, and the whole of those that are new there.

@@ -173,6 +173,30 @@ def test_a_text_that_is_dropped_leaves_its_row_to_the_next_and_the_others_alone(
     assert rest[numbers[2]] == generate_slowly(model, prompts[2], 12)
 
 
+FILTERED = [{"temperature": 2.0, "top_k": 5}, {"temperature": 0.5}, {"top_p": 0.9}, {"temperature": 2.0, "top_k": 5},
+            {"temperature": 0}]
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_texts_with_filters_and_generators_of_their_own_become_what_each_would_become_alone(size):
+    model = tiny()
+    prompts = [random_ids(length, seed=length).tolist() for length in (3, 9, 1, 30, 5)]
+    batch = Batch(Decoder(model), size, stop_ids=[3])
+    for seed, (prompt, filters) in enumerate(zip(prompts, FILTERED)):
+        batch.add(prompt, 8 + seed, generator=rng(seed), **filters)
+    rows = write(batch)
+    assert [rows.get(i, []) for i in range(5)] == [
+        list(generate(model, prompt, 8 + seed, generator=rng(seed), stop_ids=[3], **filters))
+        for seed, (prompt, filters) in enumerate(zip(prompts, FILTERED))]
+
+
+def test_filters_that_do_not_fit_are_refused_before_a_text_begins():
+    batch = Batch(Decoder(tiny()), 1)
+    with pytest.raises(ValueError, match="top_p is 3"):
+        batch.add([1, 2], 3, generator=rng(), top_p=3)
+    assert not batch.unfinished
+
+
 def test_how_unlikely_each_id_was_is_told_beside_it():
     model, prompts = tiny(), [random_ids(length, seed=length).tolist() for length in (3, 5)]
     batch, found = Batch(Decoder(model), 2, surprise=True, temperature=2.0, top_k=5, generator=rng()), {0: [], 1: []}
