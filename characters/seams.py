@@ -14,7 +14,8 @@ from characters import classes
 
 # One of these between two word characters belongs to the word: 3.14, 1,000, don't, well-known, example.com; the
 # zero-width joiners do so in Persian and in the scripts of India. Between anything else they stand alone.
-WORD_JOINERS = "\\-.,'\u2019\u200c\u200d"
+JOINERS = "-.,'\u2019\u200c\u200d"
+WORD_JOINERS = "\\" + JOINERS  # inside the brackets of a pattern
 
 RUNS_TOGETHER = re.compile(f"[{WORD_JOINERS}]?[{classes.WORD}{classes.WORD_BEYOND}]"
                             f"|[{classes.GLYPH}{classes.GLYPH_BEYOND}]")

@@ -9,13 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reverse as reverse_module
-from characters.seams import WORD_JOINERS
+from characters.seams import JOINERS
 from corpus.languages import LANGUAGES
 from reverse import mirror, reading_units, reverse, segments, unit_pattern, units
 from tests.support.characters import CLASSES, EVERY_CHARACTER
 from tests.support.texts import TEXTS, any_text, basic_text, fewer, laws
-
-JOINERS = WORD_JOINERS.replace("\\", "")
 
 word_characters = st.sampled_from(CLASSES["WORD"].findall(EVERY_CHARACTER))
 glyph_characters = st.sampled_from(CLASSES["GLYPH"].findall(EVERY_CHARACTER))

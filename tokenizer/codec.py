@@ -15,9 +15,9 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
 from characters import utf8
-from characters.seams import space_before
+from characters.seams import JOINERS, space_before
 from program import commands
-from reverse import mirror, reading_units, reverse
+from reverse import mirror, reading_units, reverse, segments
 
 UNK_ID, BOS_ID, EOS_ID = 0, 1, 2
 EOS_PIECE = "<|endoftext|>"
@@ -128,6 +128,17 @@ class Tokenizer:
         """The text of ids as a person reads it: decode in one piece, then restore the reading order."""
         text = self.decode(ids)
         return reverse(text) if self.direction == "reverse" else text
+
+    def settled_text(self, ids):
+        """What of to_text(ids) stays as it is whatever ids follow: all but the newest segment, which may still become
+        longer, and the one before it where a sign between them may join it to the next.
+
+        Broken UTF-8 at the growing side is taken for a character that is not complete yet. It holds for text without
+        halves of surrogate pairs.
+        """
+        found = segments(self.decode(ids).rstrip("\ufffd"))
+        del found[-2 if found and found[-1] in JOINERS else -1 :]
+        return "".join(reversed(found) if self.direction == "reverse" else found)
 
     def parts(self, ids, given):
         """The text of ids cut at the seam: pairs (string, was it given), in reading order; given is the text it grew

@@ -51,6 +51,27 @@ def test_no_control_symbol_ever_comes_out_of_text(text):
         assert not CONTROLS & set(tokenizer.encode_text(text))
 
 
+@laws
+@given(st.lists(st.integers(0, VOCAB - 1), max_size=12), st.lists(st.integers(0, VOCAB - 1), max_size=6), st.booleans())
+def test_what_is_settled_of_a_text_stays_whatever_ids_follow(ids, more, as_text):
+    for tokenizer in WARM.values():
+        if as_text:  # pieces that follow one another as in text
+            text = tokenizer.to_text([*ids, *more]).replace("\ufffd", "")
+            ids = tokenizer.encode_text(text)
+            more, ids = ids[len(ids) // 2 :], ids[: len(ids) // 2]
+        if any("\ud800" <= c <= "\udfff" for c in tokenizer.to_text(ids) + tokenizer.to_text(ids + more)):
+            return
+        settled, whole = tokenizer.settled_text(ids), tokenizer.to_text(ids + more)
+        assert whole.endswith(settled) if tokenizer is BACKWARD else whole.startswith(settled)
+
+
+def test_all_but_the_newest_words_of_a_text_are_settled():
+    for text, backward, forward in [("We don't know it.", " don't know it.", "We don't know "),
+                                    ("one 3.14", " 3.14", "one "), ("who? me!", "? me!", "who? me")]:
+        assert BACKWARD.settled_text(BACKWARD.encode_text(text)) == backward
+        assert FORWARD.settled_text(FORWARD.encode_text(text)) == forward
+
+
 @fewer
 @given(any_text)
 def test_a_reversed_text_decodes_to_itself(text):
