@@ -24,6 +24,7 @@ SCRIPTS = {
                  "sample": "sample_xcoax_instruct.py"},
 }
 KINDS = tuple(SCRIPTS)
+SERVE = "serve_xcoax.py"
 
 OWN = object()  # as a dataset: files of one's own, of a kind that the script reads
 _OWN = {"base": "texts/*.txt", "instruct": "pairs/*.jsonl"}
@@ -110,6 +111,11 @@ def smallest_window():
 def sample(kind="base", *arguments, **flags):
     """The command that writes with a checkpoint of this kind."""
     return _command(SCRIPTS[kind]["sample"], arguments, flags)
+
+
+def serve(*arguments, **flags):
+    """The command that serves the page."""
+    return _command(SERVE, arguments, flags)
 
 
 def _settings(name):

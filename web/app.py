@@ -1,0 +1,242 @@
+"""
+The addresses of the server: the page, what it needs to know, and the texts as events while they are written.
+
+    POST /write   {"ending": "…", "temp": 0.8, "n": 4, "seed": 7}   begin, place, text, end, error
+    POST /ask     {"response": "…"}                                 begin, place, questions, error
+
+Settings have the names that they have at the prompt, in the page's links as well.
+"""
+
+import base64
+import functools
+import hashlib
+import json
+import random
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from backchat.candidates import weigh
+from backchat.template import encode_response, instruction_room, writing_room
+from program.files import append
+from program.streams import complain
+from sampling.controls import KNOBS
+from web import completions
+from web.growing import Growth
+from web.limits import Rate, json_body, refusal
+from web.streams import Stream, event
+from web.writing import Full, Writer, seeds_of
+
+PAGE = Path(__file__).with_name("page.html")
+STILL_HERE = 15.0  # seconds after which a reader who waits is sent a sign of life
+FIELDS = {k.command: name for name, k in KNOBS.items()}
+QUESTIONS = 4      # that are written for a response
+
+
+@dataclass
+class Served:
+    """What the addresses share. chat and kiosk may be None: there is no instruct model, nothing hangs on a wall."""
+
+    name: str       # of the model, for other programs
+    writer: Writer
+    tokenizer: Any
+    controls: Any   # sampling.controls.Controls: what holds where a request says nothing else
+    rate: Rate
+    chat: tuple | None = None   # (Writer, Tokenizer) of an instruct model
+    kiosk: dict | None = None   # {"endings": [...], "pause": seconds}
+    speed: float | None = 8.0   # words a second, on the page
+    longest: int = 20_000       # characters of an ending
+    most_tokens: int = 1000     # of one text
+    log: str | None = None      # a file
+    model: dict | None = None   # that wrote, for the log
+
+    @property
+    def direction(self):
+        return "backward" if self.tokenizer.direction == "reverse" else "forward"
+
+    def checked(self, text, what):
+        """A text that came from outside, or a refusal."""
+        if not isinstance(text, str) or not text.strip():
+            raise refusal(400, f"Expected {what} with some words, as a string.")
+        if len(text) > self.longest:
+            raise refusal(413, f"{what} has {len(text):,} characters; {self.longest:,} are read. Give its "
+                               f"{'first' if what != 'ending' else 'last'} ones.")
+        return text
+
+    def begin(self, writer, request, starts, limit, filters, finish=None):
+        """A Job, or a refusal."""
+        self.rate.take(request.client.host if request.client else "", len(starts))
+        try:
+            return writer.write(starts, limit, filters, finish)
+        except Full as error:
+            raise refusal(503, f"Too many texts are being written. {error} Try again in a moment.",
+                          retry_after="5") from None
+
+
+def controls_of(served, asked):
+    """The Controls of a request, with a seed: what it says, else those of the server."""
+    unknown = [name for name in asked if name not in FIELDS]
+    if unknown:
+        raise refusal(400, f"There is no setting {unknown[0]!r}. There are: {', '.join(FIELDS)}.")
+    try:
+        controls = replace(served.controls, **{FIELDS[name]: value for name, value in asked.items()})
+    except ValueError as error:
+        raise refusal(400, str(error)) from None
+    if controls.tokens > served.most_tokens:
+        raise refusal(400, f"tokens={controls.tokens} is more than one text may have here: {served.most_tokens}.")
+    if controls.num_samples > served.writer.rows:
+        raise refusal(400, f"n={controls.num_samples} is more than are written at a time: {served.writer.rows}.")
+    seed = random.SystemRandom().randrange(2**31) if controls.seed is None else controls.seed
+    return replace(controls, seed=seed)
+
+
+# ---- texts as events
+
+
+async def with_places(job, news):
+    """The events of a job: its seeds, its place in the line while it waits, and news(), a list, at every change."""
+    place = 0
+    yield event("begin", seeds=[text.seed for text in job.texts])
+    try:
+        async for _ in job.changes(STILL_HERE):
+            events = news()
+            if job.place and job.place != place:
+                events.append(event("place", place=job.place))
+            place = job.place
+            yield "".join(events) or ": still here\n\n"
+    except Exception as error:
+        if error is not job.error:
+            raise
+        yield event("error", error=str(error))  # of the thread that writes
+
+
+async def write(served, request):
+    asked = await json_body(request)
+    ending = served.checked(asked.pop("ending", None), "ending")
+    controls, prompt = controls_of(served, asked), served.tokenizer.encode_ending(ending)
+    seeds = seeds_of(controls.seed, controls.num_samples)
+    job = served.begin(served.writer, request, [(prompt, seed) for seed in seeds], controls.tokens, controls.filters())
+    growths, done = [Growth(served.tokenizer, prompt, ending) for _ in job.texts], [None] * len(job.texts)
+
+    def news():
+        events = []
+        for i, (text, growth) in enumerate(zip(job.texts, growths)):
+            state = len(text.ids), text.ended
+            if state == done[i]:
+                continue
+            done[i], whole = state, text.ended == "stop"
+            # Of a text that is cut, the newest word may be a half.
+            new = growth.rest(text.ids) if whole or text.ended and not growth.shown else growth.more(text.ids)
+            if new:
+                events.append(event("text", sample=i, text=new))
+            if text.ended:
+                events.append(event("end", sample=i, whole=whole))
+                keep(served, given=ending, text=growth.joined(ending), whole=whole, seed=text.seed, controls=controls)
+        return events
+
+    return Stream(job, with_places(job, news))
+
+
+async def ask(served, request):
+    if served.chat is None:
+        raise refusal(404, "There is no model here that writes questions.")
+    writer, tokenizer = served.chat
+    asked = await json_body(request)
+    response = served.checked(asked.pop("response", None), "response")
+    controls = replace(controls_of(served, asked), num_samples=QUESTIONS)
+    block_size = writer.decoder.config.block_size
+    prompt, _ = encode_response(tokenizer, response, writing_room(block_size, controls.tokens))
+    limit = instruction_room(block_size, controls.tokens, prompt)
+    starts = [(prompt, seed) for seed in seeds_of(controls.seed, QUESTIONS)]
+
+    def finish(job):
+        return weigh(writer.decoder, tokenizer, [prompt], [[text.ids for text in job.texts]])[0]
+
+    def news():
+        if job.result is None:
+            return []
+        for found in job.result[:1]:
+            keep(served, response=response, instruction=found.instruction, seed=controls.seed, controls=controls)
+        return [event("questions", questions=[{"question": found.instruction, "count": found.count}
+                                              for found in job.result])]
+
+    job = served.begin(writer, request, starts, limit, controls.filters(), finish)
+    return Stream(job, with_places(job, news))
+
+
+def keep(served, controls, **record):
+    """Append what was written to the log, where there is one: nothing is kept elsewhere."""
+    if served.log:
+        line = {**record, "settings": str(controls), **(served.model or {})}
+        try:
+            append(served.log, json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:  # a full disk is no reason to leave a wall empty
+            complain(str(error))
+
+
+# ---- the rest
+
+
+def page():
+    """The page, and the headers that keep everything out that does not stand in it."""
+    html = PAGE.read_text(encoding="utf-8")
+
+    def sources(tag):
+        found = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        return " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(part.encode()).digest()).decode()}'"
+                        for part in found)
+
+    policy = (f"default-src 'none'; script-src {sources('script')}; style-src {sources('style')}; connect-src 'self'; "
+              "img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+    return html, {"content-security-policy": policy, "x-content-type-options": "nosniff",
+                  "referrer-policy": "no-referrer", "cache-control": "no-cache"}
+
+
+def about(served):
+    """What the page has to know."""
+    controls = {k.command: getattr(served.controls, name) for name, k in KNOBS.items()}
+    return {"direction": served.direction, "chat": served.chat is not None, "kiosk": served.kiosk,
+            "controls": controls, "speed": served.speed, "longest": served.longest, "most_tokens": served.most_tokens}
+
+
+async def refused(request, error):
+    """A refusal in words; for programs, in their form."""
+    words = {404: "There is nothing at this address.",
+             405: f"This address does not take {request.method}."}.get(error.status_code, "")
+    words = words if error.detail in ("Not Found", "Method Not Allowed") else error.detail
+    if request.url.path.startswith("/v1/"):
+        return JSONResponse(completions.error(words, error.status_code), error.status_code, error.headers)
+    return PlainTextResponse(words + "\n", error.status_code, error.headers)
+
+
+def make_app(served):
+    """The ASGI application."""
+    html, headers = page()
+
+    async def show(request):
+        if request.url.path == "/chat" and served.chat is None:
+            raise refusal(404, "There is no model here that writes questions.")
+        return Response(html, media_type="text/html", headers=headers)
+
+    async def tell(request):
+        return JSONResponse(about(served), headers={"cache-control": "no-store"})
+
+    async def health(request):
+        writers = [served.writer, *([served.chat[0]] if served.chat else [])]
+        return JSONResponse({"writing": sum(len(writer.texts) for writer in writers),
+                             "waiting": sum(len(writer.waiting) for writer in writers)})
+
+    def of(endpoint):
+        return functools.partial(endpoint, served)
+
+    routes = [Route("/", show), Route("/chat", show), Route("/about", tell), Route("/health", health),
+              Route("/write", of(write), methods=["POST"]), Route("/ask", of(ask), methods=["POST"]),
+              Route("/v1/models", of(completions.models)),
+              Route("/v1/completions", of(completions.complete), methods=["POST"])]
+    return Starlette(routes=routes, exception_handlers={HTTPException: refused})
