@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import tyro
-import uvicorn
 
 from backchat.template import STOP_IDS
 from checkpoint import identity, open_model
@@ -34,12 +33,11 @@ from sampling.controls import Controls
 from sampling.decoding import Decoder
 from sampling.threads import settle_threads
 from web.app import Served, make_app
-from web.connections import Connection, allow_many
+from web.connections import Server, allow_many
 from web.limits import Rate
 from web.writing import Writer
 
 INSTRUCT_PATH = "out/xcoax_instruct/best_checkpoint.pt"
-CLOSING_SECONDS = 2  # for readers to be told, after Ctrl-C
 
 
 @dataclass
@@ -102,19 +100,6 @@ class ServeSettings:
             raise ValueError(f"--port {self.port}: a port is a number from 0 to 65535")
 
 
-class Server(uvicorn.Server):
-    """uvicorn's, which ends what is being written when it is told to leave, so that nobody waits for it."""
-
-    def __init__(self, config, writers):
-        super().__init__(config)
-        self.writers = writers
-
-    def handle_exit(self, sig, frame):
-        for writer in self.writers:
-            writer.close()
-        super().handle_exit(sig, frame)
-
-
 def listen(settings):
     """A socket that listens; raises OSError with the next command where that cannot be."""
     try:
@@ -165,14 +150,10 @@ def main():
                     settings.controls, Rate(settings.rate), chat, kiosk, settings.speed, settings.longest,
                     settings.most_tokens, settings.log, identity(opened.path) if settings.log else None)
     allow_many()
-    config = uvicorn.Config(
-        make_app(served), http=Connection, ws="none", lifespan="off", log_config=None, access_log=False,
-        log_level="error", server_header=False, proxy_headers=settings.proxy is not None,
-        forwarded_allow_ips=settings.proxy, timeout_graceful_shutdown=CLOSING_SECONDS)
     host, port = listening.getsockname()[:2]
     say(f"{opened.described(served.writer.decoder.kind)}\n"
         f"http://{f'[{host}]' if ':' in host else host}:{port}/ shows the page. Ctrl-C ends it.")
-    Server(config, [served.writer, *([chat[0]] if chat else [])]).run(sockets=[listening])
+    Server(make_app(served), served.writers, settings.proxy).run(sockets=[listening])
 
 
 if __name__ == "__main__":

@@ -55,8 +55,9 @@ class Controls:
             value = getattr(self, name)
             off = k.off and (value is None or str(value) in k.off)
             try:
-                fits = off or k.fits(k.kind(value))
-            except (ValueError, TypeError):
+                cut = k.kind is int and isinstance(value, float) and value != int(value)  # to a whole number
+                fits = off or not cut and k.fits(k.kind(value))
+            except (ValueError, TypeError, OverflowError):
                 fits = False
             if not fits:
                 raise ValueError(f"{k.command}={value} does not fit: {k.command}= takes {k.takes}.")

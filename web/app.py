@@ -60,6 +60,10 @@ class Served:
     def direction(self):
         return "backward" if self.tokenizer.direction == "reverse" else "forward"
 
+    @property
+    def writers(self):
+        return [self.writer, *([self.chat[0]] if self.chat else [])]
+
     def checked(self, text, what):
         """A text that came from outside, or a refusal."""
         if not isinstance(text, str) or not text.strip():
@@ -127,15 +131,16 @@ async def write(served, request):
     def news():
         events = []
         for i, (text, growth) in enumerate(zip(job.texts, growths)):
-            state = len(text.ids), text.ended
-            if state == done[i]:
+            ended, ids = text.ended, text.ids[:]  # in this order: the thread that writes goes on meanwhile
+            if done[i] == (len(ids), ended):
                 continue
-            done[i], whole = state, text.ended == "stop"
-            # Of a text that is cut, the newest word may be a half.
-            new = growth.rest(text.ids) if whole or text.ended and not growth.shown else growth.more(text.ids)
+            done[i], whole = (len(ids), ended), ended == "stop"
+            new = growth.rest(ids) if whole else growth.more(ids)
+            if ended and not growth.shown:  # of a text that is cut, the newest word may be a half: it is shown if alone
+                new = growth.rest(ids)
             if new:
                 events.append(event("text", sample=i, text=new))
-            if text.ended:
+            if ended:
                 events.append(event("end", sample=i, whole=whole))
                 keep(served, given=ending, text=growth.joined(ending), whole=whole, seed=text.seed, controls=controls)
         return events
@@ -228,9 +233,8 @@ def make_app(served):
         return JSONResponse(about(served), headers={"cache-control": "no-store"})
 
     async def health(request):
-        writers = [served.writer, *([served.chat[0]] if served.chat else [])]
-        return JSONResponse({"writing": sum(len(writer.texts) for writer in writers),
-                             "waiting": sum(len(writer.waiting) for writer in writers)})
+        return JSONResponse({"writing": sum(len(writer.texts) for writer in served.writers),
+                             "waiting": sum(len(writer.waiting) for writer in served.writers)})
 
     def of(endpoint):
         return functools.partial(endpoint, served)

@@ -84,8 +84,8 @@ class Choice:
 
     def piece(self):
         """What is new of the text and cannot change any more; sets reason at its end."""
-        ended = self.text.ended
-        new = self.growth.rest(self.text.ids) if ended else self.growth.more(self.text.ids)
+        ended, ids = self.text.ended, self.text.ids[:]  # in this order: the thread that writes goes on meanwhile
+        new = self.growth.rest(ids) if ended else self.growth.more(ids)
         whole = new + self.held if self.growth.backward else self.held + new
         cut = self.cut(whole)
         if cut is not None:

@@ -13,14 +13,18 @@ TEXTS = ["The miller's daughter kept three geese and a grey cat behind the mill.
 TOKENIZERS = {direction: Tokenizer(train_tokenizer(TEXTS, 330, direction)) for direction in ("reverse", "forward")}
 
 
+def endless_model(tokenizer):
+    model = tiny_model(vocab_size=tokenizer.vocab_size)
+    with torch.no_grad():
+        model.norm.weight.mul_(10)
+        model.wte.weight[: FIRST_BYTE_ID + 256] = 0  # never among the 20 likeliest
+    return model
+
+
 def save_endless(folder):
     """Write two such models to folder; returns their paths by direction."""
     paths = {}
     for direction, tokenizer in TOKENIZERS.items():
-        model = tiny_model(vocab_size=tokenizer.vocab_size)
-        with torch.no_grad():
-            model.norm.weight.mul_(10)
-            model.wte.weight[: FIRST_BYTE_ID + 256] = 0  # never among the 20 likeliest
         paths[direction] = folder / f"{direction}.pt"
-        checkpoint.save(paths[direction], model, tokenizer, {}, {})
+        checkpoint.save(paths[direction], endless_model(tokenizer), tokenizer, {}, {})
     return paths

@@ -123,7 +123,7 @@ def run_on_pipes(script, *args, stdin=b"", **options):
 def complaint(script, *args):
     """What a script, a module, says when it refuses to start."""
     printed = io.StringIO()
-    with (patch.object(script, "end_with_pipe"),  # it would change those of the tests
+    with (patch.object(script, "end_with_pipe", create=True),  # it would change those of the tests
           patch.object(sys, "argv", [f"{script.__name__}.py", *map(str, args)]),
           contextlib.redirect_stderr(printed), pytest.raises(SystemExit) as left):
         launch(script.main)
