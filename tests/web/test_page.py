@@ -138,6 +138,12 @@ def test_another_width_wraps_the_text_anew_and_loses_no_word(site, new_page):
     assert text_of(page) == words
 
 
+def test_the_space_before_a_text_that_is_cut_is_kept_and_not_seen(site, new_page):
+    page = finished(new_page(link(site, ending=" \n\n and so on", n=4)))
+    assert page.locator("#text .row").all_text_contents() == ["and so on"]
+    assert state_of(page)["ending"] == " \n\n and so on"
+
+
 HOSTILE = ("</script><script>window.evil = 1</script><img src=x onerror='window.evil = 1'>\u202e ]]> &amp; ${evil} "
            "\u0000 end.")
 
