@@ -6,11 +6,13 @@ How long readers of serve_xcoax.py wait for the first word, and how many tokens 
 
 Starts the server on this machine, and for each number of clients lets so many ask at the same moment, over sockets of
 their own, each with another seed. The first word is the first piece of a text that is sent; those who wait in the line
-wait for it. Clients and server share the processor.
+wait for it. Clients and server share the processor; tokens for a second of the server's own time on it, where the system
+tells that (Linux), do not depend on what else is running.
 """
 
 import asyncio
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -77,26 +79,38 @@ async def read(port, seed, tokens):
     raise OSError("the server did not write the text to its end")
 
 
-async def measure(port, clients, settings):
-    """(seconds to the first word of every reader, the most tokens a second) over the rounds."""
-    waits, best = [], 0.0
+def processor_seconds(pid):
+    """What a process has taken of the processor so far; NaN where that is not told."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return float("nan")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def measure(port, pid, clients, settings):
+    """(seconds to the first word of every reader, the most tokens a second, tokens for a second of the processor) over
+    the rounds."""
+    waits, best, written, before = [], 0.0, 0, processor_seconds(pid)
     for number in range(settings.rounds):
         started = time.perf_counter()
         found = await asyncio.gather(*(read(port, number * clients + i, settings.tokens) for i in range(clients)))
         waits += [wait for wait, _ in found]
-        best = max(best, sum(tokens for _, tokens in found) / (time.perf_counter() - started))
-    return waits, best
+        count = sum(tokens for _, tokens in found)
+        best, written = max(best, count / (time.perf_counter() - started)), written + count
+    return waits, best, written / max(processor_seconds(pid) - before, 0.01)
 
 
 def main():
     settings = parse(BenchSettings, __doc__)
     process, port = start(settings)
     try:
-        asyncio.run(measure(port, 1, settings))  # the first calls are slower
-        say(f"\n{'clients':>8}{'first word, median':>20}{'worst':>10}{'tokens/s in all':>17}")
+        asyncio.run(measure(port, process.pid, 1, settings))  # the first calls are slower
+        say(f"\n{'clients':>8}{'first word, median':>20}{'worst':>11}{'tokens/s in all':>17}{'of processor time':>19}")
         for clients in settings.clients:
-            waits, rate = asyncio.run(measure(port, clients, settings))
-            say(f"{clients:>8}{1000 * statistics.median(waits):>17.0f} ms{1000 * max(waits):>7.0f} ms{rate:>17,.0f}")
+            waits, rate, own = asyncio.run(measure(port, process.pid, clients, settings))
+            say(f"{clients:>8}{1000 * statistics.median(waits):>17,.0f} ms{1000 * max(waits):>8,.0f} ms{rate:>17,.0f}"
+                f"{own:>19,.0f}")
     finally:
         process.terminate()
         process.wait()
