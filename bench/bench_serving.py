@@ -6,8 +6,8 @@ How long readers of serve_xcoax.py wait for the first word, and how many tokens 
 
 Starts the server on this machine, and for each number of clients lets so many ask at the same moment, over sockets of
 their own, each with another seed. The first word is the first piece of a text that is sent; those who wait in the line
-wait for it. Clients and server share the processor; tokens for a second of the server's own time on it, where the system
-tells that (Linux), do not depend on what else is running.
+wait for it. Clients and server share the processor. Tokens for a second of the server's own time on it, where the
+system tells that (Linux), depend less on what else is running.
 """
 
 import asyncio

@@ -84,6 +84,12 @@ def test_each_filter_has_its_range(name, takes, leaves):
     assert [fits(check, **{name: value}) for value in leaves] == [False] * len(leaves)
 
 
+def test_a_number_that_is_not_whole_is_refused_where_a_whole_one_is_taken_and_not_cut():
+    for name in ("seed", "tokens", "num_samples", "top_k"):
+        assert not fits(Controls, **{name: 1.5}) and not fits(Controls, **{name: math.inf})
+        assert fits(Controls, **{name: 2.0})
+
+
 @pytest.mark.parametrize("name", FILTERS)
 def test_what_does_not_fit_is_answered_with_the_value_and_what_is_taken(name):
     with pytest.raises(ValueError, match=f"^{name} is -3; it takes a (whole )?number.*(0|1|None to keep every token)"):
