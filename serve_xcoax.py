@@ -32,9 +32,10 @@ from program.streams import say
 from sampling.controls import Controls
 from sampling.decoding import Decoder
 from sampling.threads import settle_threads
-from web.app import Served, make_app
+from web.app import make_app
 from web.connections import Server, allow_many
 from web.limits import Rate
+from web.served import Served
 from web.writing import Writer
 
 INSTRUCT_PATH = "out/xcoax_instruct/best_checkpoint.pt"

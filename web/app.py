@@ -10,12 +10,9 @@ Settings have the names that they have at the prompt, in the page's links as wel
 import base64
 import functools
 import hashlib
-import json
-import random
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -24,80 +21,16 @@ from starlette.routing import Route
 
 from backchat.candidates import weigh
 from backchat.template import encode_response, instruction_room, writing_room
-from program.files import append
-from program.streams import complain
 from sampling.controls import KNOBS
 from web import completions
 from web.growing import Growth
-from web.limits import Rate, json_body, refusal
+from web.limits import json_body, refusal
 from web.streams import Stream, event
-from web.writing import Full, Writer, seeds_of
+from web.writing import seeds_of
 
 PAGE = Path(__file__).with_name("page.html")
 STILL_HERE = 15.0  # seconds after which a reader who waits is sent a sign of life
-FIELDS = {k.command: name for name, k in KNOBS.items()}
 QUESTIONS = 4      # that are written for a response
-
-
-@dataclass
-class Served:
-    """What the addresses share. chat and kiosk may be None: there is no instruct model, nothing hangs on a wall."""
-
-    name: str       # of the model, for other programs
-    writer: Writer
-    tokenizer: Any
-    controls: Any   # sampling.controls.Controls: what holds where a request says nothing else
-    rate: Rate
-    chat: tuple | None = None   # (Writer, Tokenizer) of an instruct model
-    kiosk: dict | None = None   # {"endings": [...], "pause": seconds}
-    speed: float | None = 8.0   # words a second, on the page
-    longest: int = 20_000       # characters of an ending
-    most_tokens: int = 1000     # of one text
-    log: str | None = None      # a file
-    model: dict | None = None   # that wrote, for the log
-
-    @property
-    def direction(self):
-        return "backward" if self.tokenizer.direction == "reverse" else "forward"
-
-    @property
-    def writers(self):
-        return [self.writer, *([self.chat[0]] if self.chat else [])]
-
-    def checked(self, text, what):
-        """A text that came from outside, or a refusal."""
-        if not isinstance(text, str) or not text.strip():
-            raise refusal(400, f"Expected {what} with some words, as a string.")
-        if len(text) > self.longest:
-            raise refusal(413, f"{what} has {len(text):,} characters; {self.longest:,} are read. Give its "
-                               f"{'first' if what != 'ending' else 'last'} ones.")
-        return text
-
-    def begin(self, writer, request, starts, limit, filters, finish=None):
-        """A Job, or a refusal."""
-        self.rate.take(request.client.host if request.client else "", len(starts))
-        try:
-            return writer.write(starts, limit, filters, finish)
-        except Full as error:
-            raise refusal(503, f"Too many texts are being written. {error} Try again in a moment.",
-                          retry_after="5") from None
-
-
-def controls_of(served, asked):
-    """The Controls of a request, with a seed: what it says, else those of the server."""
-    unknown = [name for name in asked if name not in FIELDS]
-    if unknown:
-        raise refusal(400, f"There is no setting {unknown[0]!r}. There are: {', '.join(FIELDS)}.")
-    try:
-        controls = replace(served.controls, **{FIELDS[name]: value for name, value in asked.items()})
-    except ValueError as error:
-        raise refusal(400, str(error)) from None
-    if controls.tokens > served.most_tokens:
-        raise refusal(400, f"tokens={controls.tokens} is more than one text may have here: {served.most_tokens}.")
-    if controls.num_samples > served.writer.rows:
-        raise refusal(400, f"n={controls.num_samples} is more than are written at a time: {served.writer.rows}.")
-    seed = random.SystemRandom().randrange(2**31) if controls.seed is None else controls.seed
-    return replace(controls, seed=seed)
 
 
 # ---- texts as events
@@ -123,7 +56,7 @@ async def with_places(job, news):
 async def write(served, request):
     asked = await json_body(request)
     ending = served.checked(asked.pop("ending", None), "ending")
-    controls, prompt = controls_of(served, asked), served.tokenizer.encode_ending(ending)
+    controls, prompt = served.controls_of(asked), served.tokenizer.encode_ending(ending)
     seeds = seeds_of(controls.seed, controls.num_samples)
     job = served.begin(served.writer, request, [(prompt, seed) for seed in seeds], controls.tokens, controls.filters())
     growths, done = [Growth(served.tokenizer, prompt, ending) for _ in job.texts], [None] * len(job.texts)
@@ -142,7 +75,7 @@ async def write(served, request):
                 events.append(event("text", sample=i, text=new))
             if ended:
                 events.append(event("end", sample=i, whole=whole))
-                keep(served, given=ending, text=growth.joined(ending), whole=whole, seed=text.seed, controls=controls)
+                served.keep(given=ending, text=growth.joined(ending), whole=whole, seed=text.seed, controls=controls)
         return events
 
     return Stream(job, with_places(job, news))
@@ -154,7 +87,7 @@ async def ask(served, request):
     writer, tokenizer = served.chat
     asked = await json_body(request)
     response = served.checked(asked.pop("response", None), "response")
-    controls = replace(controls_of(served, asked), num_samples=QUESTIONS)
+    controls = replace(served.controls_of(asked), num_samples=QUESTIONS)
     block_size = writer.decoder.config.block_size
     prompt, _ = encode_response(tokenizer, response, writing_room(block_size, controls.tokens))
     limit = instruction_room(block_size, controls.tokens, prompt)
@@ -167,22 +100,12 @@ async def ask(served, request):
         if job.result is None:
             return []
         for found in job.result[:1]:
-            keep(served, response=response, instruction=found.instruction, seed=controls.seed, controls=controls)
+            served.keep(response=response, instruction=found.instruction, seed=controls.seed, controls=controls)
         return [event("questions", questions=[{"question": found.instruction, "count": found.count}
                                               for found in job.result])]
 
     job = served.begin(writer, request, starts, limit, controls.filters(), finish)
     return Stream(job, with_places(job, news))
-
-
-def keep(served, controls, **record):
-    """Append what was written to the log, where there is one: nothing is kept elsewhere."""
-    if served.log:
-        line = {**record, "settings": str(controls), **(served.model or {})}
-        try:
-            append(served.log, json.dumps(line, ensure_ascii=False) + "\n")
-        except OSError as error:  # a full disk is no reason to leave a wall empty
-            complain(str(error))
 
 
 # ---- the rest

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 BODY_BYTES = 64 * 1024
+PASSED_OVER = 4 * 1024 * 1024  # of a body too long, read all the same, so that its sender comes to read the answer
 BODY_SECONDS = 20    # within which a body must have arrived
 _ADDRESSES = 10_000  # that are remembered at most, but for those that have taken something
 
@@ -24,7 +25,7 @@ def refusal(status, words, **headers):
 
 
 async def json_body(request):
-    """The JSON object in the body of a request; a body too long is not read to its end."""
+    """The JSON object in the body of a request; one far too long is not read to its end."""
     try:
         body = await asyncio.wait_for(_body(request), BODY_SECONDS)
     except TimeoutError:
@@ -42,16 +43,19 @@ async def json_body(request):
 async def _body(request):
     too_long = refusal(413, f"The body of this request is longer than {BODY_BYTES:,} bytes.", connection="close")
     declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and int(declared) > BODY_BYTES:
+    if declared.isdecimal() and int(declared) > PASSED_OVER:
         raise too_long
-    body = b""
+    body, length = b"", 0
     try:
         async for part in request.stream():
-            body += part
-            if len(body) > BODY_BYTES:
+            length += len(part)
+            body = body + part if length <= BODY_BYTES else b""
+            if length > PASSED_OVER:
                 raise too_long
     except ClientDisconnect:
         raise refusal(400, "The body of this request is not complete.") from None
+    if length > BODY_BYTES:
+        raise too_long
     return body
 
 

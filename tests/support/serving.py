@@ -13,9 +13,10 @@ from sampling.controls import Controls
 from sampling.decoding import Decoder
 from tests.support.endless import TOKENIZERS, endless_model
 from tests.support.processes import wait_until
-from web.app import Served, make_app
+from web.app import make_app
 from web.connections import Server
 from web.limits import Rate
+from web.served import Served
 from web.writing import Writer
 
 ENDING = "the geese slept."
