@@ -27,7 +27,7 @@ def new_page(chromium):
         options = {"viewport": {"width": width, "height": height}, "reduced_motion": "reduce", **options}
         contexts.append(chromium.new_context(**options))
         page = contexts[-1].new_page()
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda said: problems.append(said.text) if "Content Security Policy" in said.text else None)
         page.goto(url)

@@ -15,7 +15,7 @@ RECORD = """() => {
   window.seen = []; window.said = [];
   const text = () => [...document.querySelectorAll("#text .row")].map((row) => row.textContent).join(" ");
   const rows = () => [...document.querySelectorAll("#text .row")].map((row) => row.textContent);
-  new MutationObserver(() => window.seen.push({text: text(), rows: rows()})).observe(
+  new MutationObserver(() => window.seen.push({text: text(), rows: rows(), when: performance.now()})).observe(
     document.getElementById("text"), {childList: true, subtree: true});
   new MutationObserver((list) => list.forEach((one) => one.addedNodes.forEach(
     (node) => window.said.push(node.textContent)))).observe(document.getElementById("live"), {childList: true});
@@ -72,9 +72,14 @@ def test_words_appear_before_those_that_are_there_and_none_of_these_moves_to_ano
 
 
 def test_the_pace_is_kept_and_all_is_shown_at_once_where_one_wants_it(site, new_page):
-    page = new_page(link(site, speed=2))
-    page.wait_for_timeout(1500)
-    assert len(ENDING.split()) < len(text_of(page)) < len(ENDING.split()) + 8
+    page = new_page(link(site, speed=4))
+    page.evaluate(RECORD)
+    page.wait_for_function("() => window.seen.length > 4")
+    seen = page.evaluate("window.seen")
+    shown = [len(one["text"].split()) for one in seen]
+    for first, last in zip(range(len(seen)), range(3, len(seen))):  # three words at the least take three quarters of it
+        assert seen[last]["when"] - seen[first]["when"] > 1000 * (shown[last] - shown[first]) / 4 * 0.75
+    assert shown[-1] < 15
     page.get_by_role("button", name="all at once").click()
     assert len(text_of(finished(page))) > 15
 
