@@ -11,6 +11,14 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, so what needs it is imported below
 
 
+LONGEST = ("tests/program/test_ranks.py", "tests/bench/test_bench_training.py", "tests/test_train_xcoax.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest: one of them at the end would have nothing beside it."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def signals():
     """A script that a test calls sets handlers, and the process of the tests goes on after it."""

@@ -1,7 +1,6 @@
 """A folder for transformers, opened by transformers; and taken back."""
 
 import json
-import os
 
 import pytest
 import torch
@@ -19,7 +18,6 @@ from tests.support.texts import AWKWARD, any_text, fewer
 from tokenizer import BOS_ID, FIRST_BYTE_ID, MARKER_IDS
 from tokenizer.codec import AS_BYTES
 
-os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
 transformers = pytest.importorskip("transformers")
 
 KINDS = [("base", True), ("base", False), ("instruct", False)]
@@ -41,7 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def theirs(folder):
-    return transformers.AutoTokenizer.from_pretrained(folder)
+    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 # ---- the model
@@ -51,7 +49,7 @@ def theirs(folder):
 @pytest.mark.parametrize("kind, tied", KINDS)
 def test_transformers_computes_the_same_logits(tmp_path, kind, tied, dtype, close):
     found = written(tmp_path, dtype, kind=kind, tied=tied)
-    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True, dtype=torch.float32)
     with torch.no_grad():
         difference = (model(torch.tensor([IDX])).logits[0] - logits(found.model)).abs().max()
     assert type(model).__name__ == "LlamaForCausalLM" and difference < close
@@ -59,7 +57,7 @@ def test_transformers_computes_the_same_logits(tmp_path, kind, tied, dtype, clos
 
 def test_transformers_writes_the_same_greedy_text_over_200_tokens(tmp_path):
     found = written(tmp_path)
-    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, local_files_only=True)
     ids = TOKENIZER.encode_ending("the end.")
     ours = list(generate(found.model, ids, 200, temperature=0))
     said = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=200, eos_token_id=None,
@@ -69,7 +67,7 @@ def test_transformers_writes_the_same_greedy_text_over_200_tokens(tmp_path):
 
 def test_what_ends_a_text_is_known(folder, tmp_path):
     written(tmp_path)
-    found = [transformers.GenerationConfig.from_pretrained(path) for path in (tmp_path, folder)]
+    found = [transformers.GenerationConfig.from_pretrained(path, local_files_only=True) for path in (tmp_path, folder)]
     assert found[0].eos_token_id == [2, 1] and MARKER_IDS["<|im_end|>"] in found[1].eos_token_id
     assert all(config.temperature == 0.8 and config.top_k == 200 for config in found)
 
