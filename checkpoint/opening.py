@@ -28,6 +28,8 @@ class OpenModel:
     tokenizer: Tokenizer
     device: torch.device
     dtype: torch.dtype
+    settings: dict  # of the run that made it
+    counters: dict  # where that run was
 
     def __str__(self):
         return self.described(str(self.dtype).removeprefix("torch."))
@@ -53,7 +55,8 @@ def open_model(path, kind=None, device="auto", dtype="auto", **changes):
                          f" is not its model's ({config.vocab_size:,} pieces, {content['direction']})")
     model = unbuilt(path, config, content["model"])
     model.load_state_dict(content["model"], assign=True)
-    return OpenModel(str(path), content["kind"], model.eval().to(device), tokenizer, device, dtype)
+    return OpenModel(str(path), content["kind"], model.eval().to(device), tokenizer, device, dtype,
+                     content["settings"], content["counters"])
 
 
 def open_tokenizer(path, flag="--tokenizer"):

@@ -2,8 +2,7 @@
 How likely a model finds a text after another, in nats.
 """
 
-import math
-
+import numpy as np
 import torch
 
 from sampling.choosing import NOT_FINITE
@@ -15,6 +14,15 @@ _LOGIT_ROWS = 512         # in one piece: all logits of a batch would be its lar
 
 def log_probs(model, pairs, positions=SCORED_POSITIONS):
     """log P(continuation | prompt) for pairs of (prompt ids, continuation ids): a list of (sum in nats, number of ids).
+
+    Raises what token_log_probs() raises.
+    """
+    return [(float(row.sum()), len(row)) for row in token_log_probs(model, pairs, positions)]
+
+
+def token_log_probs(model, pairs, positions=SCORED_POSITIONS):
+    """log P of every id of a continuation after its prompt and those before it, for pairs of (prompt ids, continuation
+    ids): a list of float64 arrays, in nats.
 
     Continuations of one prompt share its reading. Pairs of similar length are scored together, as many as fit into so
     many positions. model is a GPT, which computes in float32, or a Decoder of one; the probabilities are float32.
@@ -29,11 +37,11 @@ def log_probs(model, pairs, positions=SCORED_POSITIONS):
                              f"block_size {block_size:,}")
 
     for batch in _batches(pairs, block_size, positions):
-        sums = _score_batch(decoder, [pairs[i][0] for i in batch], [pairs[i][1] for i in batch])
-        if not all(map(math.isfinite, sums)):
-            raise FloatingPointError(NOT_FINITE)
-        for i, total in zip(batch, sums):
-            results[i] = total, len(pairs[i][1])
+        rows = _score_batch(decoder, [pairs[i][0] for i in batch], [pairs[i][1] for i in batch])
+        for i, row in zip(batch, rows):
+            if not np.isfinite(row).all():
+                raise FloatingPointError(NOT_FINITE)
+            results[i] = row
     return results
 
 
@@ -58,7 +66,7 @@ def _batches(pairs, block_size, positions):
 
 @torch.inference_mode()
 def _score_batch(decoder, prompts, continuations):
-    """The sum of log-probabilities of each continuation after its prompt."""
+    """The log-probabilities of the ids of each continuation after its prompt, float64 arrays."""
     device, lengths = decoder.device, [len(ids) for ids in continuations]
     T = max(lengths)
     ids = torch.tensor([[*row, *[0] * (T - len(row))] for row in continuations], device=device)  # padded on the right
@@ -73,4 +81,4 @@ def _score_batch(decoder, prompts, continuations):
         logits = decoder.logits(x[start:start + _LOGIT_ROWS])  # (at most _LOGIT_ROWS, vocab_size)
         chosen = logits.gather(1, targets[start:start + _LOGIT_ROWS, None]).squeeze(1)
         parts.append(chosen - logits.logsumexp(dim=-1))
-    return [row.double().sum().item() for row in torch.cat(parts).cpu().split(lengths)]
+    return [row.numpy() for row in torch.cat(parts).cpu().double().split(lengths)]

@@ -4,6 +4,7 @@ UTF-8 bytes of the original text (of instruction examples: of what is learned, t
 counts for nothing, so it is written last and deleted first.
 """
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -157,6 +158,12 @@ def write_manifest(data_dir, manifest):
     with atomic_write(Path(data_dir) / MANIFEST, "w") as file:
         json.dump(manifest, file, indent=1, ensure_ascii=False)
         file.write("\n")
+
+
+def fingerprint(data_dir):
+    """What a checkpoint remembers of the shards that it was trained on: it changes with anything that the manifest says
+    of them, and not with where they lie."""
+    return hashlib.sha256((Path(data_dir) / MANIFEST).read_bytes()).hexdigest()[:16]
 
 
 def totals(manifest, split):

@@ -20,6 +20,7 @@ from program.device import pick_device, pick_dtype
 from program.files import append, atomic_write
 from program.ranks import Ranks
 from program.streams import complain, say
+from shards import fingerprint
 from training.curve import plot_losses, read_rows
 from training.schedule import decays
 from training.settings import MOST_SEQUENCES
@@ -53,7 +54,7 @@ class RunFolder:
         self.model, self.tokenizer, self.optimizer, self.kind = model, tokenizer, optimizer, kind
         self.settings = {name: value for name, value in asdict(settings).items() if name not in NOT_KEPT}
         self.settings["dtype"] = _name(pick_dtype(settings.dtype, pick_device(settings.device)))
-        self.settings["data"] = _digest((Path(settings.data_dir) / "manifest.json").read_bytes())  # wherever it lies
+        self.settings["data"] = fingerprint(settings.data_dir)  # wherever it lies
         if kind == "instruct":
             self.settings["base"] = _digest(model.wte.weight.detach().cpu().numpy().tobytes())
         self.counters = {"iter_num": 0, "samples": 0, "tokens": 0, "best_val_loss": math.inf, "loss_sum": 0.0,
