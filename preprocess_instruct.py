@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from backchat.records import files_of, full_instruction, pair, read_records, shape_of
+from backchat.records import files_of, full_instruction, normalised, pair, read_records, shape_of
 from backchat.template import AROUND, encode_instruction, encode_response, prompt_room
 from characters import utf8
 from corpus import hub
@@ -59,7 +59,8 @@ class PreprocessSettings:
     """Tokens that the model to be fine-tuned sees at once: a response that makes an example longer loses its end. By
     default that of the model where --tokenizer is a checkpoint, else 1,024."""
     val_fraction: float = 0.02
-    """Share of the records kept for validation, chosen by a hash of instruction and input."""
+    """Share of the records kept for validation, chosen by a hash of the response's words: the same response never
+    stands in both splits."""
     num_records: int | None = None
     """Records to read at most; by default all, and 40,000 of the tales, which have no end."""
     seed: int = 1
@@ -150,8 +151,8 @@ def examples(settings, tokenizer, counts):
             continue
         counts["shortened: response lost its end"] += shortened
         counts["kept"] += 1
-        yield (split_of(key, settings.val_fraction), np.array([*ids, *targets], dtype=np.uint16), len(targets),
-               utf8.length(text))
+        yield (split_of(normalised(output), settings.val_fraction), np.array([*ids, *targets], dtype=np.uint16),
+               len(targets), utf8.length(text))
 
 
 def joined(examples):

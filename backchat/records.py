@@ -14,6 +14,7 @@ from corpus.json_files import numbered_json_lines, read_json
 from corpus.parquet_files import read_parquet
 from corpus.paths import expand_paths
 from program import commands
+from reverse import segments
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
 
@@ -146,6 +147,15 @@ def response(record, where="a record"):
 def full_instruction(instruction, input):
     """The instruction as one text: its input, where there is one, follows after one newline."""
     return f"{instruction}\n{input}" if input.strip() else instruction
+
+
+def normalised(text):
+    """The words of a text in lower case, one space between them; of a text without words, the text.
+
+    >>> normalised("The cat,\nASLEEP.")
+    'the cat asleep'
+    """
+    return " ".join(word for word in segments(text.casefold()) if any(map(str.isalnum, word))) or text.strip()
 
 
 def _text(value, name, where):

@@ -92,7 +92,17 @@ def test_the_split_follows_from_the_record_alone(tokenizer):
 
     forwards, backwards, some = split(RECORDS), split(RECORDS[::-1]), split(RECORDS[::3])
     assert forwards == backwards and some.items() <= forwards.items()
-    assert 0.15 < sum(where == "val" for where in forwards.values()) / len(forwards) < 0.45
+    assert {*forwards.values()} == {*SPLITS}
+
+
+def test_equal_responses_stand_in_one_split_whatever_asks_for_them(tokenizer):
+    answers = [f"The {animal} has {number} legs." for animal in ("hen", "goat", "owl") for number in range(20)]
+    found = [{"instruction": f"{words} {number}?", "output": answer.upper() if number % 2 else f" {answer}\n"}
+             for words in ("How many", "Tell me") for number, answer in enumerate(answers)]
+    splits = [where for where, *_ in kept(found, tokenizer, val_fraction=0.3)]
+    assert splits[:60] == splits[60:] and {*splits} == {*SPLITS}
+    other_case = [{"instruction": f"{number}?", "output": answer.lower()} for number, answer in enumerate(answers)]
+    assert splits[:60] == [where for where, *_ in kept(other_case, tokenizer, val_fraction=0.3)]
 
 
 def test_the_shards_hold_every_example_and_the_manifest_says_how_much(data, tokenizer, capsys):
