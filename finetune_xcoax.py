@@ -101,15 +101,17 @@ def read_examples(settings, model, tokenizer):
 
 
 def fixed_sample(model, tokenizer, examples):
-    """A function that writes the instruction of a validation example and shows it beside the true one."""
+    """A function that writes the instruction of a validation example and shows it beside the true one; of a forward
+    model the response."""
     short = np.flatnonzero(examples.mark - examples.start <= SAMPLE_RESPONSE_TOKENS)
     ids, first = examples.row(int(short[0]) if len(short) else 0)
     given, true = ids[:first].tolist(), ids[first:].tolist()
 
     def sample():
         new = generate(model, given, SAMPLE_TOKENS, temperature=0, stop_ids=STOP_IDS)
-        return (f"Response: {tokenizer.to_text(given)}\nGenerated Instruction: {tokenizer.to_text(new)}\n"
-                f"True instruction: {tokenizer.to_text(true)}")
+        names = ("Response", "Instruction") if tokenizer.direction == "reverse" else ("Instruction", "Response")
+        return (f"{names[0]}: {tokenizer.to_text(given)}\nGenerated {names[1]}: {tokenizer.to_text(new)}\n"
+                f"True {names[1].lower()}: {tokenizer.to_text(true)}")
 
     return sample
 

@@ -1,5 +1,6 @@
 """
-Turn instruction records into shards of examples: the response first, then the instruction to be written.
+Turn instruction records into shards of examples: the response first, then the instruction to be written; for a
+forward model the instruction first.
 
     python preprocess_instruct.py --vocab-size 8888          # Open Instruct V1, streamed from the hub
     python preprocess_instruct.py --dataset tales --tokenizer out/tales/best_checkpoint.pt
@@ -23,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from backchat.records import files_of, full_instruction, normalised, pair, read_records, shape_of
-from backchat.template import AROUND, encode_instruction, encode_response, prompt_room
+from backchat.template import encode_pair, response_room
 from characters import utf8
 from corpus import hub
 from corpus.files import identity
@@ -112,7 +113,7 @@ def prepare_folder(settings, tokenizer):
 
 
 def examples(settings, tokenizer, counts):
-    """Yield (split, ids of the example, how many of them are targets, bytes of the instruction).
+    """Yield (split, ids of the example, how many of them are targets, bytes of the text that these are).
 
     counts gathers what was read, dropped and shortened, and why.
     """
@@ -143,16 +144,14 @@ def examples(settings, tokenizer, counts):
             continue
         seen.add(digest)
         text = full_instruction(instruction, given)
-        targets = encode_instruction(tokenizer, text)
-        room = prompt_room(settings.block_size, len(targets))
-        ids, shortened = encode_response(tokenizer, output, room)
-        if shortened and room - AROUND < SHORTEST_RESPONSE:
+        ids, targets, shortened = encode_pair(tokenizer, output, text, settings.block_size)
+        if shortened and response_room(tokenizer, text, settings.block_size) < SHORTEST_RESPONSE:
             counts[f"dropped: instruction leaves less than {SHORTEST_RESPONSE} tokens of the response"] += 1
             continue
         counts["shortened: response lost its end"] += shortened
         counts["kept"] += 1
         yield (split_of(normalised(output), settings.val_fraction), np.array([*ids, *targets], dtype=np.uint16),
-               len(targets), utf8.length(text))
+               len(targets), utf8.length(tokenizer.to_text(targets)))
 
 
 def joined(examples):
@@ -217,10 +216,11 @@ def report(settings, manifest):
         for name, count in manifest["counts"].items():
             if name.startswith(begins):
                 say(f"{count:>12,} records {SAID.get(name, name)}")
+    learned = "instructions" if manifest["direction"] == "reverse" else "responses"
     for split in SPLITS:
         held = totals(manifest, split)
         say(f"{split:>6}: {held['documents']:>10,} examples {held['tokens']:>12,} tokens, {held['targets']:>11,} of "
-              f"them in instructions of {held['bytes']:>11,} bytes")
+              f"them in {learned} of {held['bytes']:>11,} bytes")
     if not all(totals(manifest, split)["documents"] for split in SPLITS):
         larger = min(MOST_VAL_FRACTION, 10 * settings.val_fraction)
         say("All records fell to one split, and fine-tuning needs some to train on and some to validate with: "

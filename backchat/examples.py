@@ -1,8 +1,8 @@
 """
 Instruction examples as batches: whole ones of similar length, under a budget of tokens, in an order without state.
 
-An example in a shard runs from bos to eos (see backchat/template.py); its targets are what follows `<|instruction|>`. A
-batch is a rectangle of rows × longest row, padded on the right, where the loss mask is false.
+An example in a shard runs from bos to eos (see backchat/template.py); its targets are what follows `<|instruction|>`,
+of a forward model `<|response|>`. A batch is a rectangle of rows × longest row, padded on the right, where the loss mask is false.
 
 Sorted by length, the examples of a split form groups of neighbours: as many as fit into a forward pass of the batch
 size with which a run begins. An epoch reads the groups in an order by chance, each in as many equal parts, the blocks.
@@ -12,7 +12,7 @@ the same order, in which a position is the number of examples drawn before.
 
 import numpy as np
 
-from backchat.template import AROUND, EMPTY_RESPONSE, borders
+from backchat.template import AROUND, HEAD, MIDDLE, borders
 from program import commands
 from shards.order import splitmix
 from shards.windows import in_words
@@ -66,7 +66,8 @@ class Examples:
             self.start, self.mark, self.end))
         if not without_response:
             return tokens[start:end], mark + 1 - start
-        return np.concatenate([np.array(EMPTY_RESPONSE, dtype=tokens.dtype), tokens[mark + 1:end]]), AROUND
+        around = tokens[start:start + len(HEAD)], tokens[mark + 1 - len(MIDDLE):mark + 1]
+        return np.concatenate([*around, tokens[mark + 1:end]]), AROUND
 
     def _groups(self, group):
         """Where groups of so many blocks begin and end among all examples by length: the same in every epoch."""

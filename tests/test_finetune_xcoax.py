@@ -159,11 +159,14 @@ def test_shards_of_documents_are_refused_and_so_is_an_instruct_model(unbroken, b
         call(finetune_xcoax, *arguments(unbroken[0] / "best_checkpoint.pt", data, tmp_path))
 
 
-def test_a_forward_model_is_fine_tuned_on_forward_examples(data, tmp_path):
+def test_a_forward_model_is_fine_tuned_to_write_the_response(data, tmp_path, capsys):
     base = save_base(tmp_path / "base.pt", Tokenizer(train_tokenizer(TEXTS, 390, "forward")))
     preprocess(data.parent / "records.jsonl", base, tmp_path / "data")
     call(finetune_xcoax, *arguments(base, tmp_path / "data", tmp_path / "out", "--max-iters", "1"))
     assert checkpoint.load(tmp_path / "out/best_checkpoint.pt", kind="instruct")["direction"] == "forward"
+    printed = capsys.readouterr().out
+    assert "of them in responses of" in printed and "Generated Response:" in printed
+    assert re.search(r"^Instruction: Is the .*\?$", printed, re.M) and "True response: The " in printed
 
 
 def test_a_run_does_not_go_on_with_other_examples_or_another_base_model(unbroken, base, data, tokenizer, tmp_path):
