@@ -35,11 +35,11 @@ def encode_response(tokenizer, response, room=None):
     A response is whole, so no space is put before it. With room, the ids are at most that many: a response too long
     loses its end, the far side from the instruction.
     """
-    ids, shortened = _beginning(tokenizer, response, None if room is None else max(0, room - AROUND))
+    ids, shortened = beginning(tokenizer, response, None if room is None else max(0, room - AROUND))
     return [*HEAD, *ids, *MIDDLE], shortened
 
 
-def _beginning(tokenizer, response, room):
+def beginning(tokenizer, response, room):
     """(ids of a response, whether it was shortened): up to the last whole unit that fits into so many ids."""
     ids = tokenizer.encode_text(response)
     if room is None or len(ids) <= room:
@@ -66,7 +66,7 @@ def encode_pair(tokenizer, response, instruction, block_size):
         given, shortened = encode_response(tokenizer, response, prompt_room(block_size, len(targets)))
         return given, targets, shortened
     given = [*FORWARD_HEAD, *tokenizer.encode_text(instruction), *FORWARD_MIDDLE]
-    ids, shortened = _beginning(tokenizer, response, max(0, block_size + 1 - len(given) - len(END)))
+    ids, shortened = beginning(tokenizer, response, max(0, block_size + 1 - len(given) - len(END)))
     return given, [*ids, *END], shortened
 
 

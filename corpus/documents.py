@@ -20,7 +20,7 @@ from characters import utf8
 from corpus import hub
 from corpus.files import identity, no_column
 from corpus.json_files import numbered_json_lines
-from corpus.parquet_files import parquet_size, read_parquet
+from corpus.parquet_files import open_parquet, parquet_size, read_parquet
 from corpus.paths import expand_paths
 from corpus.text_files import cut, division_of, in_words, read_text_file
 from program import commands
@@ -37,18 +37,20 @@ class Row(NamedTuple):
     head: str | None = None   # the first piece of the document, if it has more than one; by it all go to one split
     goes_on: bool = False     # whether the document began in an earlier row
     fault: str | None = None  # what is wrong with a row that is passed over
+    source: str | None = None  # where its text is from, if a column says so
 
 
-def _file_rows(path, text_column, division):
+def _file_rows(path, text_column, division, source_columns):
     """{"text": ...} of one file, see _text_rows and _checked."""
     if path.endswith(".txt"):
         yield from _text_rows(path, division)
     elif path.endswith(".jsonl"):
         for number, record in numbered_json_lines(path):
-            yield _checked(record, text_column, f"{path}, line {number:,}")
+            yield _checked(record, text_column, f"{path}, line {number:,}", source_columns)
     else:
-        for number, record in read_parquet(path, [text_column]):
-            yield _checked(record, text_column, f"{path}, row {number:,}")
+        there = open_parquet(path, [text_column]).schema_arrow.names if source_columns else []
+        for number, record in read_parquet(path, [text_column, *(name for name in source_columns if name in there)]):
+            yield _checked(record, text_column, f"{path}, row {number:,}", source_columns)
 
 
 def _text_rows(path, division):
@@ -65,8 +67,9 @@ def _text_rows(path, division):
         yield {"text": ""}
 
 
-def _checked(record, text_column, where):
-    """{"text": text of a record}, or {"fault": what is wrong with it}."""
+def _checked(record, text_column, where, source_columns=()):
+    """{"text": text of a record}, with the "source" that the first of source_columns tells that is there; or {"fault":
+    what is wrong with it}."""
     if isinstance(record, ValueError):
         return {"fault": str(record)}
     if text_column not in record:
@@ -75,7 +78,8 @@ def _checked(record, text_column, where):
     if text is not None and not isinstance(text, str):
         return {"fault": f"{where}: column {text_column!r} holds {type(text).__name__}, not text. Name another with "
                          "--text-column"}
-    return {"text": text or ""}
+    source = next((record[name] for name in source_columns if record.get(name) is not None), None)
+    return {"text": text or "", **({} if source is None else {"source": str(source)})}
 
 
 def _tales(seed, part):
@@ -140,11 +144,11 @@ class Corpus:
             if rows and number < rows:
                 ended.add(file)
 
-    def _row(self, position, text="", head=None, goes_on=False, fault=None):
+    def _row(self, position, text="", head=None, goes_on=False, fault=None, source=None):
         if head is not None:
             return Row(position, [text], head, goes_on)
         pieces = list(cut(text)) if text.strip() else []
-        return Row(position, pieces, pieces[0] if len(pieces) > 1 else None, fault=fault)
+        return Row(position, pieces, pieces[0] if len(pieces) > 1 else None, fault=fault, source=source)
 
     def _rows(self, file, skip, rows):
         """Rows of one file as _checked gives them, after `skip` of them, at most `rows`."""
@@ -207,11 +211,11 @@ def _text_size(path, text_column):
     return parquet_size(path, text_column) if path.endswith(".parquet") else os.path.getsize(path)
 
 
-def open_corpus(dataset, text_column="text", seed=1, documents="auto", skip_bad=False):
+def open_corpus(dataset, text_column="text", seed=1, documents="auto", skip_bad=False, source_columns=()):
     """The corpus named by --dataset: a data set on the hub, "tales", or paths.
 
     documents says what a document of a text file is, see text_files.division_of; with skip_bad, rows that are bad by
-    themselves are passed over. Raises FileNotFoundError, ValueError or OSError, each with what to run next.
+    themselves are passed over. Of files, the first of source_columns that is there says where a text is from. Raises FileNotFoundError, ValueError or OSError, each with what to run next.
     """
     if text_column != text_column.encode("utf-8", "replace").decode():
         raise ValueError(f"--text-column {text_column!r} is not UTF-8, as every name of a column is")
@@ -233,6 +237,6 @@ def open_corpus(dataset, text_column="text", seed=1, documents="auto", skip_bad=
         source["documents"] = documents
     return Corpus(source, text_column, len(files),
                   lambda file: _stream(_file_rows, path=files[file], text_column=text_column,
-                                       division=divisions.get(files[file])),
+                                       division=divisions.get(files[file]), source_columns=source_columns),
                   size=sum(_text_size(file, text_column) for file in files), skip_bad=skip_bad,
                   divided=in_words(divisions.values()))

@@ -1,23 +1,41 @@
 """
-Retrieval: where the true instruction of a response stands among those of other records.
+Retrieval: where the true instruction of a response stands among those of other records, by what each is worth.
+
+    found = questions(pairs, candidates=64)
+    ranks(backward(model, tokenizer, found)["pmi"])      # 1 is the first place
+
+A worth is an array (questions, candidates), the true instruction in the first column; the higher, the better.
 """
 
 import random
+import re
+from typing import NamedTuple
+
+import numpy as np
 
 from backchat.candidates import priors
 from backchat.template import encode_response, prompt_room
 from sampling import log_probs
 from sampling.decoding import decoder_of
 
+CANDIDATES = 64
+ORDERS = {"raw": "log P", "per_token": "log P per token", "pmi": "PMI"}  # what backward() gives
+_TOGETHER = 16  # questions that are scored at once
 
-def ranks(model, tokenizer, pairs, candidates=64, seed=0, shuffled=False, advance=lambda: None):
-    """How well the model finds the true instruction of each response among those of other records.
 
-    pairs are (response, instruction) as texts. Each true instruction stands among candidates - 1 different ones drawn
-    from the others; a response too long for the block beside one of them loses its end, as in training. shuffled gives
-    every record the response of another: the control, which must score at chance. Equal scores are put in random order.
-    advance() is called after every pair. Returns {"raw": [...], "per_token": [...], "pmi": [...]}, the rank, 1 or
-    above, of every pair's true instruction.
+class Question(NamedTuple):
+    """A response and the instructions that it is to be found among, its own one first."""
+
+    response: str
+    instructions: list
+
+
+def questions(pairs, candidates=CANDIDATES, seed=0, shuffled=False):
+    """A Question for each of pairs (response, instruction), as texts: the true instruction among candidates - 1
+    different ones, drawn from those of the others.
+
+    shuffled gives every record the response of another: the control, which must score at chance. Raises ValueError
+    where there are too few different instructions.
     """
     texts, rng = list(dict.fromkeys(text for _, text in pairs)), random.Random(seed)
     if len(texts) < candidates or len(pairs) < 2:
@@ -28,19 +46,44 @@ def ranks(model, tokenizer, pairs, candidates=64, seed=0, shuffled=False, advanc
         order = rng.sample(range(len(pairs)), len(pairs))
         other = dict(zip(order, order[1:] + order[:1]))  # one ring through all records: none keeps its own
         responses = [responses[other[i]] for i in range(len(pairs))]
+    return [Question(response, [true, *[text for text in rng.sample(texts, candidates) if text != true]
+                                [:candidates - 1]]) for response, (_, true) in zip(responses, pairs)]
+
+
+def backward(model, tokenizer, questions, advance=lambda n: None):
+    """What a BackChat finds the instructions worth: {"raw", "per_token", "pmi"}, by log P(instruction | response).
+
+    A response too long for the block beside an instruction loses its end, as in training. advance(n) is told of n
+    questions that are done.
+    """
     model = decoder_of(model)
-    ids, prior = priors(model, tokenizer, texts)
-    found = {"raw": [], "per_token": [], "pmi": []}
-    for response, (_, true) in zip(responses, pairs):
-        drawn = [true, *[text for text in rng.sample(texts, candidates) if text != true][: candidates - 1]]
-        prompts = _prompts(model, tokenizer, response, [len(ids[text]) for text in drawn])
-        values = log_probs(model, [(prompt, ids[text]) for prompt, text in zip(prompts, drawn)])
-        for name, worth in (("raw", [total for total, _ in values]), ("per_token", [total / n for total, n in values]),
-                            ("pmi", [total - prior[text][0] for text, (total, _) in zip(drawn, values)])):
-            ties = sum(value == worth[0] for value in worth[1:])
-            found[name].append(1 + sum(value > worth[0] for value in worth[1:]) + rng.randint(0, ties))
-        advance()
-    return found
+    ids, prior = priors(model, tokenizer, dict.fromkeys(text for _, texts in questions for text in texts))
+
+    def scores(some):
+        pairs = [(prompt, ids[text]) for response, texts in some for prompt, text in zip(
+            _prompts(model, tokenizer, response, [len(ids[text]) for text in texts]), texts)]
+        values = iter(log_probs(model, pairs))
+        return [[next(values) for _ in texts] for _, texts in some]
+
+    scored = _in_turn(scores, questions, advance)
+    before = np.array([[prior[text][0] for text in texts] for _, texts in questions])
+    return {"raw": scored[..., 0], "per_token": scored[..., 0] / scored[..., 1], "pmi": scored[..., 0] - before}
+
+
+def forward(model, questions, advance=lambda n: None):
+    """What a Forward model finds the instructions worth: log P(response | instruction). It needs no prior, for the
+    response is the same."""
+    return _in_turn(model.scores, questions, advance)[..., 0]
+
+
+def _in_turn(scores, questions, advance):
+    """What scores() gives for all questions, a few at a time: an array (questions, candidates, 2)."""
+    found = []
+    for first in range(0, len(questions), _TOGETHER):
+        some = questions[first:first + _TOGETHER]
+        found += scores(some)
+        advance(len(some))
+    return np.array(found)
 
 
 def _prompts(model, tokenizer, response, lengths):
@@ -51,11 +94,38 @@ def _prompts(model, tokenizer, response, lengths):
     return [whole if len(whole) <= room else encode_response(tokenizer, response, room)[0] for room in rooms]
 
 
+def bm25(questions):
+    """What a search engine finds the instructions worth that knows nothing but their words: BM25 (Okapi)."""
+    try:
+        from rank_bm25 import BM25Okapi
+    except ImportError:
+        raise ValueError("rank-bm25 is not installed. Install what the project needs:\n"
+                         "    .venv/bin/python -m pip install -r requirements.txt") from None
+
+    def terms(text):
+        return re.findall(r"\w+", text.casefold())
+
+    def scores(question):
+        documents = [terms(text) for text in question.instructions]
+        if not any(documents):
+            return np.zeros(len(documents))
+        return BM25Okapi(documents).get_scores(terms(question.response))
+
+    return np.array([scores(question) for question in questions])
+
+
+def ranks(worth, seed=0):
+    """The place, 1 or above, of every true instruction; those of equal worth are put in random order."""
+    rng, worth = np.random.default_rng(seed), np.asarray(worth)
+    true, others = worth[:, :1], worth[:, 1:]
+    return 1 + (others > true).sum(axis=1) + rng.integers(0, (others == true).sum(axis=1), endpoint=True)
+
+
 def mrr(ranks):
     """Mean reciprocal rank: 1 if the true one is always first; 0.074 by chance among 64."""
-    return sum(1 / rank for rank in ranks) / len(ranks)
+    return float(np.mean(1 / np.asarray(ranks)))
 
 
 def recall_at(ranks, k):
     """The share of ranks up to k."""
-    return sum(rank <= k for rank in ranks) / len(ranks)
+    return float(np.mean(np.asarray(ranks) <= k))

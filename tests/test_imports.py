@@ -24,12 +24,12 @@ MAY_IMPORT = {
     "terminal": {"sampling", "program"},
     "training": {"model", "checkpoint", "shards", "program"},
     "backchat": {"sampling", "tokenizer", "corpus", "shards", "program", "reverse"},
-    "evaluation": {"backchat", "sampling", "shards", "checkpoint"},
+    "evaluation": {"backchat", "sampling", "shards", "checkpoint", "tokenizer", "corpus", "reverse", "program"},
     "web": {"sampling", "tokenizer", "program", "backchat"},
 }
 SCRIPTS = {"preprocess_xcoax", "train_xcoax", "sample_xcoax",
            "preprocess_instruct", "finetune_xcoax", "sample_xcoax_instruct",
-           "export_xcoax", "serve_xcoax", "wtac"}
+           "evaluate_xcoax", "export_xcoax", "serve_xcoax", "wtac"}
 ON_TOP = {"bench", "tests"}  # like the scripts, they may import whatever is in the table, and nobody imports them
 WITHOUT_CODE = {"config", "data", "docs", "out", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "README.md", "demo.sh",
                 "pyproject.toml", "requirements.txt", "requirements-dev.txt", "test.sh", "venv.sh"}

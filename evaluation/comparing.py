@@ -1,0 +1,64 @@
+"""
+Several checkpoints side by side: what differs between them, and so what may be compared.
+"""
+
+import platform
+from pathlib import Path
+
+import torch
+
+from shards import read_manifest
+
+SHAPE = ("n_layer", "n_head", "n_embd", "block_size")
+
+
+def about(opened):
+    """What a checkpoint is, as plain values."""
+    config = opened.model.config
+    return {"path": opened.path, "kind": opened.kind, "direction": opened.tokenizer.direction,
+            "parameters": opened.model.num_params(), **{name: getattr(config, name) for name in SHAPE},
+            "vocab_size": config.vocab_size, "tokenizer": opened.tokenizer.sha256.hex()[:16],
+            "data": opened.settings.get("data"), "seed": opened.settings.get("seed"),
+            "updates": opened.counters.get("iter_num"), "trained_tokens": opened.counters.get("tokens")}
+
+
+def differences(models):
+    """What differs between models, as about() gives them, in sentences; and what is not compared for that reason."""
+    names = {"tokenizer": "tokenizers", "data": "training data", "block_size": "block sizes",
+             "parameters": "numbers of weights", "trained_tokens": "numbers of tokens trained on",
+             "direction": "directions"}
+    found = [f"The checkpoints have different {what}: " + ", ".join(
+        f"{model['path']} {_in_words(model[name])}" for model in models) + "."
+        for name, what in names.items() if len({model[name] for model in models}) > 1]
+    if len({model["tokenizer"] for model in models}) > 1 or len({model["data"] for model in models}) > 1:
+        found.append("They are compared in bits per byte only, since tokens of different tokenizers are no measure, and "
+                     "what one was trained on another may not have seen.")
+    return found
+
+
+def _in_words(value):
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def same_split(data_dir, other):
+    """Whether two folders were made of the same documents, divided alike: then a model trained on one has not seen what
+    the other holds out, whatever its direction and tokenizer."""
+    one, two = ({name: manifest.get(name) for name in ("source", "val_fraction")} | {
+        "documents": [chunk["val"]["documents"] for chunk in manifest["chunks"]]}
+        for manifest in map(read_manifest, (data_dir, other)))
+    return one == two
+
+
+def machine(device, dtype):
+    """Where the figures were computed."""
+    return {"processor": _processor(), "device": torch.cuda.get_device_name(device) if device.type == "cuda" else
+            device.type, "threads": torch.get_num_threads(), "numbers": str(dtype).removeprefix("torch."),
+            "python": platform.python_version(), "torch": torch.__version__}
+
+
+def _processor():
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

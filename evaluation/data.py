@@ -1,0 +1,150 @@
+"""
+What models are evaluated on: documents and pairs of a held-out split or of files, and what a model was trained on.
+
+A document is (text, source), a pair (response, instruction, source); source is None where nothing says it.
+"""
+
+import itertools
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from backchat.examples import Examples
+from backchat.records import full_instruction, pair, read_records
+from corpus.documents import open_corpus
+from corpus.tales.kinds import kind_of
+from program import commands
+from shards import fingerprint, read_manifest, read_split
+from shards.manifest import MANIFEST
+from tokenizer import Tokenizer
+
+SOURCES = ("source", "dump")  # columns that are looked for where none is named
+
+
+def folder_of(opened, data_dir=None, root=Path("data")):
+    """The folder of the shards that a model was trained on: data_dir, if given, else the one in root with the
+    fingerprint that its checkpoint remembers.
+
+    Raises FileNotFoundError or ValueError where there is none, or where data_dir holds another tokenizer's shards.
+    """
+    make = partial(commands.preprocess, opened.kind)
+    if data_dir is None:
+        for path in sorted(root.glob(f"*/{MANIFEST}")):
+            if fingerprint(path.parent) == opened.settings.get("data"):
+                return path.parent
+        raise FileNotFoundError(
+            f"No folder in {root}/ holds the shards that {opened.path} was trained on, and with them its held-out "
+            "split. Name it with --data-dir, or other texts with --eval-data; or make the shards again:\n"
+            f"    {make(dataset=commands.OWN)}")
+    manifest = read_manifest(data_dir, make)
+    if (kind := manifest.get("kind", "base")) != opened.kind:
+        raise ValueError(f"{data_dir} holds the shards of a model of the kind {kind!r}, {opened.path} is of the kind "
+                         f"{opened.kind!r}. Name the folder that it was trained on with --data-dir, or other texts "
+                         "with --eval-data.")
+    return Path(data_dir)
+
+
+def fits(opened, data_dir):
+    """Whether the shards of a folder are those of the model's own tokenizer."""
+    return read_manifest(data_dir)["tokenizer_sha256"] == opened.tokenizer.sha256.hex()
+
+
+def is_own(opened, data_dir):
+    """Whether the shards of a folder are the very ones that the model was trained on."""
+    return fingerprint(data_dir) == opened.settings.get("data")
+
+
+def of_tales(data_dir):
+    """Whether the shards of a folder hold the embedded tales, or pairs about them."""
+    return read_manifest(data_dir)["source"]["dataset"] == "tales"
+
+
+# ---- documents
+
+
+def documents_of_split(data_dir, most):
+    """Up to `most` documents of the validation split of a corpus, spread evenly over it."""
+    tokenizer = Tokenizer.load(Path(data_dir) / read_manifest(data_dir)["tokenizer"])
+    places = []  # (shard, first id, end) of each document
+    for shard in read_split(data_dir, "val", tokenizer):
+        ends = np.flatnonzero(np.asarray(shard.tokens) == tokenizer.eos_id)
+        places += [(shard, start, end) for start, end in zip([0, *ends[:-1] + 1], ends)]
+    if not places:
+        raise ValueError(f"{data_dir} has no held-out document. Make the shards with a larger --val-fraction and "
+                         "--overwrite, or name other texts with --eval-data.")
+    return [(tokenizer.to_text(shard.tokens[start:end].tolist()), None)
+            for shard, start, end in (places[i] for i in spread(len(places), most))]
+
+
+def documents_of_corpus(dataset, most, text_column="text", source_column=None, documents="auto", seed=1):
+    """Up to `most` documents of a corpus that preprocessing reads, and how many held no text; of files spread evenly,
+    of what has no end the first."""
+    corpus = open_corpus(dataset, text_column, seed, documents, source_columns=[source_column] if source_column else
+                         SOURCES)
+    rows = ((row.pieces, row.source) for row in corpus.documents())
+    if corpus.size is None:
+        found = list(itertools.islice(rows, most))
+    else:
+        found = thinned(rows, most)
+    texts = [(piece, source) for pieces, source in found for piece in pieces]
+    if not texts:
+        raise ValueError(f"{dataset} holds no text to evaluate on. Name other texts with --eval-data.")
+    return texts, sum(not pieces for pieces, _ in found)
+
+
+# ---- pairs
+
+
+def pairs_of_split(data_dir, tokenizer, split="val", most=None):
+    """Up to `most` pairs of a split of examples, spread evenly over it; those of the tales say the kind of question as
+    their source."""
+    make = partial(commands.preprocess, "instruct")
+    tales = split == "val" and of_tales(data_dir)
+    examples, found = Examples(read_split(data_dir, split, tokenizer, make), block_size=1), []
+    for index in spread(len(examples), len(examples) if most is None else most):
+        ids, first = examples.row(index)
+        response, instruction = tokenizer.to_text(ids[:first].tolist()), tokenizer.to_text(ids[first:].tolist())
+        found.append((response, instruction, (kind_of(instruction.split("\n")[0]) or "other") if tales else None))
+    if not found:
+        raise ValueError(f"{data_dir} has no held-out pair. Make the examples with a larger --val-fraction and "
+                         "--overwrite, or name a file of records with --eval-data.")
+    return found
+
+
+def pairs_of_file(dataset, most, source_column=None, seed=1):
+    """Up to `most` pairs of the records that preprocess_instruct.py reads, and how many were passed over for an empty
+    text; of the tales the first, of files spread evenly."""
+    def rows():
+        for where, record in read_records(dataset, seed):
+            instruction, given, output = pair(record, where)
+            source = next((record[name] for name in ([source_column] if source_column else SOURCES)
+                           if record.get(name) is not None), None)
+            empty = not instruction.strip() or not output.strip()
+            yield None if empty else (output, full_instruction(instruction, given), source and str(source))
+
+    found = list(itertools.islice(rows(), most)) if dataset == "tales" else thinned(rows(), most)
+    pairs = [row for row in found if row]
+    if not pairs:
+        raise ValueError(f"{dataset} holds no record that can be used: all {len(found):,} lack an instruction or a "
+                         "response. Name another file with --eval-data.")
+    return pairs, len(found) - len(pairs)
+
+
+# ---- some of many
+
+
+def spread(count, most):
+    """Up to `most` numbers below count, spread evenly."""
+    return np.unique(np.linspace(0, count - 1, min(most, count)).astype(int)).tolist() if count else []
+
+
+def thinned(rows, most):
+    """Up to `most` of rows, spread evenly over them; never more than twice as many are held."""
+    kept, stride = [], 1
+    for number, row in enumerate(rows):
+        if number % stride == 0:
+            kept.append(row)
+            if len(kept) > 2 * most:
+                kept, stride = kept[::2], 2 * stride
+    return [kept[i] for i in spread(len(kept), most)]

@@ -1,0 +1,122 @@
+"""
+All that is measured of a BackChat, as plain values; a figure with an interval is {"value", "low", "high"}.
+
+Pairs are (response, instruction, source).
+"""
+
+import numpy as np
+
+from backchat.candidates import priors
+from backchat.records import normalised
+from backchat.template import encode_pair, response_room
+from evaluation import retrieval, selection
+from evaluation.bootstrap import interval
+from evaluation.held_out import LN2
+from evaluation.progress import bar
+from evaluation.texts import portrait
+from sampling import log_probs
+
+SHORTEST = 16  # tokens of a shortened response: less says too little about its instruction
+SHOWN = 6      # pairs that are shown whole
+
+
+def usable(opened, pairs):
+    """The pairs that the model's block has room for, by the rule of preprocess_instruct.py."""
+    tokenizer, block_size = opened.tokenizer, opened.model.config.block_size
+    rooms = ((pair, response_room(tokenizer, pair[1], block_size)) for pair in pairs)
+    return [pair for pair, room in rooms if room >= min(SHORTEST, len(tokenizer.encode_text(pair[0])))]
+
+
+class Loss:
+    """What the model makes of the true instruction of each pair: arrays of nats, also without the response, of tokens,
+    and of bytes."""
+
+    def __init__(self, model, tokenizer, pairs):
+        examples = [encode_pair(tokenizer, response, instruction, model.config.block_size)
+                    for response, instruction, _ in pairs]
+        with bar(None, "pairs", "reading instructions"):
+            given = log_probs(model, [(prompt, targets) for prompt, targets, _ in examples])
+            _, alone = priors(model, tokenizer, dict.fromkeys(text for _, text, _ in pairs))
+        self.nats, self.tokens = (np.array(part) for part in zip(*((-total, n) for total, n in given)))
+        self.alone = np.array([-alone[text][0] for _, text, _ in pairs])
+        self.bytes = np.array([len(text.encode("utf-8", "surrogatepass")) for _, text, _ in pairs])
+
+    def figures(self, seed):
+        return {"nats_per_token": interval(self.nats, self.tokens, seed),
+                "bits_per_byte": interval(self.nats / LN2, self.bytes, seed),
+                "bits_per_byte_without_response": interval(self.alone / LN2, self.bytes, seed),
+                "pairs": len(self.nats), "tokens": int(self.tokens.sum()), "bytes": int(self.bytes.sum())}
+
+
+def places(model, tokenizer, pairs, candidates, seed, forward=None):
+    """The places of the true instructions by every order: {"raw", "per_token", "pmi", the same with "shuffled"
+    responses, "bm25", and "forward" where such a model is given}."""
+    texts, found = [pair[:2] for pair in pairs], {}
+    with bar(len(pairs) * (2 if forward is None else 3), "pairs", "retrieval") as progress:
+        for shuffled in (False, True):
+            asked = retrieval.questions(texts, candidates, seed, shuffled)
+            for order, worth in retrieval.backward(model, tokenizer, asked, progress.update).items():
+                found[order + ", shuffled" * shuffled] = retrieval.ranks(worth, seed)
+            if not shuffled:
+                found["bm25"] = retrieval.ranks(retrieval.bm25(asked), seed)
+                if forward is not None:
+                    found["forward"] = retrieval.ranks(retrieval.forward(forward, asked, progress.update), seed)
+    return found
+
+
+def retrieval_figures(places, seed):
+    """Mean reciprocal rank, how often it is the first and among the five first, by order."""
+    return {order: {"mrr": interval(1 / ranks, seed=seed), "first": interval(ranks <= 1, seed=seed),
+                    "in_five": interval(ranks <= 5, seed=seed)} for order, ranks in places.items()}
+
+
+def written_texts(model, tokenizer, pairs, controls):
+    """What selection.written() gives for the responses of pairs."""
+    with bar(len(pairs), "pairs", "writing instructions") as progress:
+        return selection.written(model, tokenizer, [response for response, _, _ in pairs], controls, progress.update)
+
+
+def selection_figures(found, pairs, measures, n, seed):
+    """How like the true instruction is the one taken, by order and measure, and the arrays that this is of."""
+    true = [instruction for _, instruction, _ in pairs]
+    arrays = selection.likeness(found, true, measures, n)
+    return {order: {name: interval(values, seed=seed) for name, values in by_measure.items()}
+            for order, by_measure in arrays.items()}, arrays
+
+
+def variety(found, pairs, training=None):
+    """What the instructions are like beside the true ones: a portrait of both, and where the instructions of the
+    training pairs are given, the share of those that equal one."""
+    texts = {"written": [texts[0] for texts, _ in found], "true": [instruction for _, instruction, _ in pairs]}
+    words = min(sum(len(text.split()) for text in some) for some in texts.values())
+    known = None if training is None else {normalised(text) for text in training}
+    return {name: {**portrait(some, words), **({} if known is None else {
+        "copied": sum(normalised(text) in known for text in some) / len(some)})} for name, some in texts.items()}
+
+
+def by_group(groups, loss, places, arrays, seed):
+    """Figures by group, a name for each pair: bits per byte, MRR by PMI, and how like the true instruction is the one
+    taken by log P per token."""
+    found = {}
+    for name in dict.fromkeys(sorted(filter(None, groups), key=lambda name: (len(name), name))):
+        here = np.array([group == name for group in groups])
+        found[name] = {"pairs": int(here.sum()), "bits_per_byte": interval(loss.nats[here] / LN2, loss.bytes[here], seed),
+                       "mrr": interval(1 / places["pmi"][here], seed=seed),
+                       **{measure: interval(values[here], seed=seed)
+                          for measure, values in arrays["per_token"].items()}}
+    return found
+
+
+def lengths(tokenizer, pairs):
+    """The third of the responses to which each belongs by its length, in words."""
+    sizes = np.array([len(tokenizer.encode_text(response)) for response, _, _ in pairs])
+    low, high = (int(size) for size in np.quantile(sizes, (1 / 3, 2 / 3)))
+    return [f"up to {low:,} tokens" if size <= low else f"up to {high:,} tokens" if size <= high else
+            f"up to {sizes.max():,} tokens" for size in sizes]
+
+
+def shown(found, pairs, n):
+    """Some pairs with what was written for them, spread evenly."""
+    return [{"response": pairs[i][0], "true": pairs[i][1], "first": found[i][0][0],
+             "taken": selection.taken(found[i], "per_token", n)}
+            for i in np.unique(np.linspace(0, len(pairs) - 1, SHOWN).astype(int)).tolist()]
