@@ -261,10 +261,13 @@ def evaluate_chats(opened, settings, result):
                      f"a response, an instruction or a passage of {overlap.GRAM} words")
     forward = Forward(settings.forward, "--forward", None, settings.device, settings.dtype) if settings.forward else None
     judge = Forward(settings.judge, "--judge", "instruct", settings.device, settings.dtype) if settings.judge else None
-    candidates = min(settings.candidates, len({instruction for _, instruction, _ in pairs}))
+    candidates = min(settings.candidates, len({instruction for _, instruction, _ in pairs}) - 1)
+    if candidates < 2:
+        raise ValueError("All pairs have the same instruction, so none can be sought among others. Take more pairs.")
     if candidates < settings.candidates:
-        result["notes"].append(f"There are {candidates} different instructions, so the true one is sought among these, "
-                               f"and chance is higher than among {settings.candidates}.")
+        result["notes"].append(f"There are {candidates + 1} different instructions, so the true one is sought among "
+                               f"{candidates} (the control takes one), and chance is higher than among "
+                               f"{settings.candidates}.")
     result["candidates"] = candidates
     measures = selection.likenesses()
     if settings.eval_data == "tales" or settings.eval_data is None and data.of_tales(folders[0]):

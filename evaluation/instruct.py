@@ -51,16 +51,15 @@ class Loss:
 def places(model, tokenizer, pairs, candidates, seed, forward=None):
     """The places of the true instructions by every order: {"raw", "per_token", "pmi", the same with "shuffled"
     responses, "bm25", and "forward" where such a model is given}."""
-    texts, found = [pair[:2] for pair in pairs], {}
-    with bar(len(pairs) * (2 if forward is None else 3), "pairs", "retrieval") as progress:
-        for shuffled in (False, True):
-            asked = retrieval.questions(texts, candidates, seed, shuffled)
-            for order, worth in retrieval.backward(model, tokenizer, asked, progress.update).items():
-                found[order + ", shuffled" * shuffled] = retrieval.ranks(worth, seed)
-            if not shuffled:
-                found["bm25"] = retrieval.ranks(retrieval.bm25(asked), seed)
-                if forward is not None:
-                    found["forward"] = retrieval.ranks(retrieval.forward(forward, asked, progress.update), seed)
+    asked = retrieval.questions([pair[:2] for pair in pairs], candidates, seed)
+    with bar(len(pairs), "pairs", "retrieval") as progress:
+        worth = retrieval.backward(model, tokenizer, asked, progress.update)
+    found = {order: retrieval.ranks(values, seed) for order, values in worth.items()}
+    found |= {f"{order}, shuffled": retrieval.ranks(values, seed, control=True) for order, values in worth.items()}
+    found["bm25"] = retrieval.ranks(retrieval.bm25(asked), seed)
+    if forward is not None:
+        with bar(len(pairs), "pairs", "retrieval by the forward model") as progress:
+            found["forward"] = retrieval.ranks(retrieval.forward(forward, asked, progress.update), seed)
     return found
 
 
@@ -100,7 +99,8 @@ def by_group(groups, loss, places, arrays, seed):
     found = {}
     for name in dict.fromkeys(sorted(filter(None, groups), key=lambda name: (len(name), name))):
         here = np.array([group == name for group in groups])
-        found[name] = {"pairs": int(here.sum()), "bits_per_byte": interval(loss.nats[here] / LN2, loss.bytes[here], seed),
+        found[name] = {"pairs": int(here.sum()),
+                       "bits_per_byte": interval(loss.nats[here] / LN2, loss.bytes[here], seed),
                        "mrr": interval(1 / places["pmi"][here], seed=seed),
                        **{measure: interval(values[here], seed=seed)
                           for measure, values in arrays["per_token"].items()}}

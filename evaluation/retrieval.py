@@ -2,9 +2,12 @@
 Retrieval: where the true instruction of a response stands among those of other records, by what each is worth.
 
     found = questions(pairs, candidates=64)
-    ranks(backward(model, tokenizer, found)["pmi"])      # 1 is the first place
+    worth = backward(model, tokenizer, found)["pmi"]
+    ranks(worth), ranks(worth, control=True)             # 1 is the first place
 
-A worth is an array (questions, candidates), the true instruction in the first column; the higher, the better.
+A worth is an array (questions, 1 + candidates): of the true instruction, of the one that stands for it in the control,
+and of the others among which each of the two is to be found; the higher, the better. In the control every response is
+that of another record, so it must score at chance; the others are the same, so it costs a single candidate more.
 """
 
 import random
@@ -24,30 +27,29 @@ _TOGETHER = 16  # questions that are scored at once
 
 
 class Question(NamedTuple):
-    """A response and the instructions that it is to be found among, its own one first."""
+    """A response, and instructions: its own, that of the record whose response it is in the control, and others."""
 
     response: str
     instructions: list
 
 
-def questions(pairs, candidates=CANDIDATES, seed=0, shuffled=False):
-    """A Question for each of pairs (response, instruction), as texts: the true instruction among candidates - 1
-    different ones, drawn from those of the others.
+def questions(pairs, candidates=CANDIDATES, seed=0):
+    """A Question for each of pairs (response, instruction), as texts: candidates - 1 others are drawn from the different
+    instructions of the other records.
 
-    shuffled gives every record the response of another: the control, which must score at chance. Raises ValueError
-    where there are too few different instructions.
+    Raises ValueError where there are too few different instructions.
     """
     texts, rng = list(dict.fromkeys(text for _, text in pairs)), random.Random(seed)
-    if len(texts) < candidates or len(pairs) < 2:
-        raise ValueError(f"{len(texts)} different instructions are too few to draw {candidates} candidates from. Take "
-                         "more pairs, or fewer candidates.")
-    responses = [response for response, _ in pairs]
-    if shuffled:
-        order = rng.sample(range(len(pairs)), len(pairs))
-        other = dict(zip(order, order[1:] + order[:1]))  # one ring through all records: none keeps its own
-        responses = [responses[other[i]] for i in range(len(pairs))]
-    return [Question(response, [true, *[text for text in rng.sample(texts, candidates) if text != true]
-                                [:candidates - 1]]) for response, (_, true) in zip(responses, pairs)]
+    if len(texts) <= candidates:
+        raise ValueError(f"{len(texts)} different instructions are too few to draw {candidates} candidates from, and "
+                         "one more for the control. Take more pairs, or fewer candidates.")
+    order = rng.sample(texts, len(texts))
+    next_one = dict(zip(order, order[1:] + order[:1]))  # one ring through all: each stands once for another
+    found = []
+    for response, true in pairs:
+        drawn = [text for text in rng.sample(texts, candidates + 1) if text not in (true, next_one[true])]
+        found.append(Question(response, [true, next_one[true], *drawn[:candidates - 1]]))
+    return found
 
 
 def backward(model, tokenizer, questions, advance=lambda n: None):
@@ -114,10 +116,11 @@ def bm25(questions):
     return np.array([scores(question) for question in questions])
 
 
-def ranks(worth, seed=0):
-    """The place, 1 or above, of every true instruction; those of equal worth are put in random order."""
+def ranks(worth, seed=0, control=False):
+    """The place, 1 or above, of the true instruction in every question, or of the one that stands for it in the control;
+    those of equal worth are put in random order."""
     rng, worth = np.random.default_rng(seed), np.asarray(worth)
-    true, others = worth[:, :1], worth[:, 1:]
+    true, others = worth[:, int(control), None], worth[:, 2:]
     return 1 + (others > true).sum(axis=1) + rng.integers(0, (others == true).sum(axis=1), endpoint=True)
 
 

@@ -41,13 +41,15 @@ def test_the_example_of_a_forward_model_is_the_mirror_image_whose_response_is_le
     given, learned, shortened = encode_pair(FORWARD, "In the barn.", "Where is the cat?", 64)
     im_start, im_end, instruction, response = (MARKER_IDS[f"<|{name}|>"] for name in (
         "im_start", "im_end", "instruction", "response"))
-    assert given == [BOS_ID, im_start, instruction, *FORWARD.encode_text("Where is the cat?"), im_end, im_start, response]
+    assert given == [BOS_ID, im_start, instruction, *FORWARD.encode_text("Where is the cat?"), im_end, im_start,
+                     response]
     assert learned == [*FORWARD.encode_text("In the barn."), im_end, EOS_ID] and not shortened
 
 
 @fewer
 @given(any_text, any_text, st.integers(32, 90))
-def test_in_both_directions_a_pair_fits_the_block_by_the_same_rule_and_is_found_again(response, instruction, block_size):
+def test_in_both_directions_a_pair_fits_the_block_by_the_same_rule_and_is_found_again(
+        response, instruction, block_size):
     for tokenizer in (BACKWARD, FORWARD):
         room = response_room(tokenizer, instruction, block_size)
         given, learned, shortened = encode_pair(tokenizer, response, instruction, block_size)
