@@ -143,29 +143,18 @@ def backward_only(opened):
                              f"--model-path, and\n    --judge {one.path}")
 
 
-def folders_of(opened, settings):
-    """For each model the folder of the shards that it was trained on, None where there is none; the first must have one
-    unless there is --eval-data."""
-    found = []
-    for number, one in enumerate(opened):
-        try:
-            named = None if number else settings.data_dir
-            found.append(data.folder_of(one, named, *([settings.data_dir.parent] if settings.data_dir else [])))
-        except FileNotFoundError:
-            if not number and settings.eval_data is None:
-                raise
-            found.append(None)
-    return found
-
-
-def note_what_is_known(opened, folders, result):
-    """Note the models that may have been trained on what the first one's folder holds out."""
-    for one, folder in zip(opened, folders):
-        if folder is None or not comparing.same_split(folders[0], folder):
-            result["notes"].append(f"{one.path} was trained on other shards than those of {folders[0]}: it may know "
-                                   "some of these texts.")
-        elif not data.is_own(one, folder):
-            result["notes"].append(f"{folder} is not what it was when {one.path} was trained.")
+def folders_of(opened, settings, result):
+    """The folder of the held-out split, None with --eval-data, and for each model the folder of the shards that it was
+    trained on, None where that is not there. Notes which models may know what is held out."""
+    own = [data.own_folder(one, settings.data_dir) for one in opened]
+    if settings.eval_data is not None:
+        return None, own
+    held_out = data.folder_of(opened[0], settings.data_dir, own[0])
+    for one, folder in zip(opened, own):
+        if folder is None or not comparing.same_split(held_out, folder):
+            result["notes"].append(f"{one.path} was not trained on the shards of {held_out} as they are now: it may "
+                                   "know some of what they hold out.")
+    return held_out, [own[0] or held_out, *own[1:]]
 
 
 # ---- base models
@@ -173,10 +162,9 @@ def note_what_is_known(opened, folders, result):
 
 def evaluate_bases(opened, settings, result):
     """Fill in what is measured of base models: a dict "found" in each of result["models"], and "arrow"."""
-    folders, empty = folders_of(opened, settings), 0
+    (held_out, folders), empty = folders_of(opened, settings, result), 0
     if settings.eval_data is None:
-        documents = data.documents_of_split(folders[0], settings.max_documents)
-        note_what_is_known(opened, folders, result)
+        documents = data.documents_of_split(held_out, settings.max_documents)
     else:
         documents, empty = data.documents_of_corpus(settings.eval_data, settings.max_documents, settings.text_column,
                                                     settings.source_column, settings.documents, settings.seed)
@@ -234,13 +222,12 @@ def rows_beside(model):
 
 def evaluate_chats(opened, settings, result):
     """Fill in what is measured of BackChats: a dict "found" in each of result["models"]."""
-    folders, empty = folders_of(opened, settings), 0
+    (held_out, folders), empty = folders_of(opened, settings, result), 0
     if settings.eval_data is None:
-        if not data.fits(opened[0], folders[0]):
-            raise ValueError(f"{folders[0]} was made with another tokenizer than that of {opened[0].path}. Name the "
+        if not data.fits(opened[0], held_out):
+            raise ValueError(f"{held_out} was made with another tokenizer than that of {opened[0].path}. Name the "
                              "folder that it was trained on with --data-dir, or a file with --eval-data.")
-        pairs = data.pairs_of_split(folders[0], opened[0].tokenizer, most=settings.max_pairs)
-        note_what_is_known(opened, folders, result)
+        pairs = data.pairs_of_split(held_out, opened[0].tokenizer, most=settings.max_pairs)
     else:
         pairs, empty = data.pairs_of_file(settings.eval_data, settings.max_pairs, settings.source_column, settings.seed)
     if empty:
@@ -259,8 +246,8 @@ def evaluate_chats(opened, settings, result):
         result["overlap"] = {"of": len(pairs), **overlap.counts(found)}
         pairs = left(pairs, list(map(bool, found)), settings, result,
                      f"a response, an instruction or a passage of {overlap.GRAM} words")
-    forward = Forward(settings.forward, "--forward", None, settings.device, settings.dtype) if settings.forward else None
-    judge = Forward(settings.judge, "--judge", "instruct", settings.device, settings.dtype) if settings.judge else None
+    forward, judge = (path and Forward(path, flag, kind, settings.device, settings.dtype) for path, flag, kind in (
+        (settings.forward, "--forward", None), (settings.judge, "--judge", "instruct")))
     candidates = min(settings.candidates, len({instruction for _, instruction, _ in pairs}) - 1)
     if candidates < 2:
         raise ValueError("All pairs have the same instruction, so none can be sought among others. Take more pairs.")
@@ -270,7 +257,7 @@ def evaluate_chats(opened, settings, result):
                                f"{settings.candidates}.")
     result["candidates"] = candidates
     measures = selection.likenesses()
-    if settings.eval_data == "tales" or settings.eval_data is None and data.of_tales(folders[0]):
+    if settings.eval_data == "tales" or settings.eval_data is None and data.of_tales(held_out):
         measures["right kind of question"] = selection.same_kind
     for one, about, known in zip(opened, result["models"], training):
         about["found"] = evaluate_chat(one, pairs, known, candidates, settings, measures, forward, judge)

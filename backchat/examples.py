@@ -2,7 +2,8 @@
 Instruction examples as batches: whole ones of similar length, under a budget of tokens, in an order without state.
 
 An example in a shard runs from bos to eos (see backchat/template.py); its targets are what follows `<|instruction|>`,
-of a forward model `<|response|>`. A batch is a rectangle of rows × longest row, padded on the right, where the loss mask is false.
+of a forward model `<|response|>`. A batch is a rectangle of rows × longest row, padded on the right, where the loss
+mask is false.
 
 Sorted by length, the examples of a split form groups of neighbours: as many as fit into a forward pass of the batch
 size with which a run begins. An epoch reads the groups in an order by chance, each in as many equal parts, the blocks.

@@ -215,7 +215,8 @@ def open_corpus(dataset, text_column="text", seed=1, documents="auto", skip_bad=
     """The corpus named by --dataset: a data set on the hub, "tales", or paths.
 
     documents says what a document of a text file is, see text_files.division_of; with skip_bad, rows that are bad by
-    themselves are passed over. Of files, the first of source_columns that is there says where a text is from. Raises FileNotFoundError, ValueError or OSError, each with what to run next.
+    themselves are passed over. Of files, the first of source_columns that is there says where a text is from. Raises
+    FileNotFoundError, ValueError or OSError, each with what to run next.
     """
     if text_column != text_column.encode("utf-8", "replace").decode():
         raise ValueError(f"--text-column {text_column!r} is not UTF-8, as every name of a column is")

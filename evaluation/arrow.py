@@ -30,7 +30,8 @@ def paired(models):
 def arrow(pairs, seed, curves=()):
     """All that is compared of pairs (readings forward, readings backward) of the same documents, one pair for each seed
     of training; curves are what along_training() gives for them."""
-    forward, backward = (np.mean([[reading.bits for reading in side] for side in sides], axis=0) for sides in zip(*pairs))
+    forward, backward = (np.mean([[reading.bits for reading in readings] for readings in side], axis=0)
+                         for side in zip(*pairs))
     sizes = [reading.bytes for reading in pairs[0][0]]
     by_seed = [sum(b.bits - f.bits for f, b in zip(*pair)) / sum(sizes) for pair in pairs]
     tokens = {side: sum(len(reading.nats) for reading in readings)
@@ -71,7 +72,8 @@ def _side_by_side(pairs, parts):
 
 
 def _words(pairs):
-    """Some short texts as lists of (word with the space before it, bits forward, bits backward), the mean over seeds."""
+    """Some short texts as lists of (word with the space before it, bits forward, bits backward), the mean over seeds.
+    """
     short = [i for i, reading in enumerate(pairs[0][0]) if 20 <= len(reading.units) <= SHOWN_WORDS]
     chosen = short[:SHOWN] or range(min(SHOWN, len(pairs[0][0])))
     found = []

@@ -22,17 +22,31 @@ def about(opened):
             "updates": opened.counters.get("iter_num"), "trained_tokens": opened.counters.get("tokens")}
 
 
+def names_of(models):
+    """What models are called, as short as tells them apart."""
+    paths = [Path(model["path"]) for model in models]
+    for parts in (1, 2, 3):
+        names = ["/".join(path.parent.parts[-parts:]) or path.stem for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return list(map(str, paths))
+
+
 def differences(models):
     """What differs between models, as about() gives them, in sentences; and what is not compared for that reason."""
-    names = {"tokenizer": "tokenizers", "data": "training data", "block_size": "block sizes",
-             "parameters": "numbers of weights", "trained_tokens": "numbers of tokens trained on",
-             "direction": "directions"}
-    found = [f"The checkpoints have different {what}: " + ", ".join(
-        f"{model['path']} {_in_words(model[name])}" for model in models) + "."
-        for name, what in names.items() if len({model[name] for model in models}) > 1]
+    what = {"direction": "directions", "tokenizer": "tokenizers", "data": "shards", "block_size": "block sizes",
+            "parameters": "numbers of weights", "trained_tokens": "numbers of tokens trained on"}
+    found = []
+    for field, words in what.items():
+        groups = {}
+        for model, name in zip(models, names_of(models)):
+            groups.setdefault(model[field], []).append(name)
+        if len(groups) > 1:
+            found.append(f"Different {words}: " + "; ".join(f"{', '.join(names)} ({_in_words(value)})"
+                                                            for value, names in groups.items()) + ".")
     if len({model["tokenizer"] for model in models}) > 1 or len({model["data"] for model in models}) > 1:
-        found.append("They are compared in bits per byte only, since tokens of different tokenizers are no measure, and "
-                     "what one was trained on another may not have seen.")
+        found.append("They are compared in bits per byte only: nats per token are those of different tokens, or of "
+                     "what one has been trained on and another has not.")
     return found
 
 

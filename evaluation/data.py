@@ -22,37 +22,38 @@ from tokenizer import Tokenizer
 SOURCES = ("source", "dump")  # columns that are looked for where none is named
 
 
-def folder_of(opened, data_dir=None, root=Path("data")):
-    """The folder of the shards that a model was trained on: data_dir, if given, else the one in root with the
-    fingerprint that its checkpoint remembers.
+def own_folder(opened, data_dir=None, root=Path("data")):
+    """The folder of the shards that a model was trained on, known by the fingerprint that its checkpoint remembers:
+    data_dir, or one beside it, or one in root; None where there is none."""
+    folders = [] if data_dir is None else [Path(data_dir), *sorted(Path(data_dir).resolve().parent.iterdir())]
+    for folder in [*folders, *(sorted(root.iterdir()) if root.is_dir() else [])]:
+        if (folder / MANIFEST).is_file() and fingerprint(folder) == opened.settings.get("data"):
+            return folder
+    return None
 
-    Raises FileNotFoundError or ValueError where there is none, or where data_dir holds another tokenizer's shards.
+
+def folder_of(opened, data_dir, own):
+    """The folder whose held-out split a model is evaluated on: data_dir, if given, else its own.
+
+    Raises FileNotFoundError or ValueError where there is none, or where it is for models of the other kind.
     """
     make = partial(commands.preprocess, opened.kind)
-    if data_dir is None:
-        for path in sorted(root.glob(f"*/{MANIFEST}")):
-            if fingerprint(path.parent) == opened.settings.get("data"):
-                return path.parent
+    if data_dir is None and own is None:
         raise FileNotFoundError(
-            f"No folder in {root}/ holds the shards that {opened.path} was trained on, and with them its held-out "
-            "split. Name it with --data-dir, or other texts with --eval-data; or make the shards again:\n"
+            f"No folder in data/ holds the shards that {opened.path} was trained on, and with them its held-out split. "
+            "Name it with --data-dir, or other texts with --eval-data; or make the shards again:\n"
             f"    {make(dataset=commands.OWN)}")
-    manifest = read_manifest(data_dir, make)
+    manifest = read_manifest(data_dir or own, make)
     if (kind := manifest.get("kind", "base")) != opened.kind:
         raise ValueError(f"{data_dir} holds the shards of a model of the kind {kind!r}, {opened.path} is of the kind "
                          f"{opened.kind!r}. Name the folder that it was trained on with --data-dir, or other texts "
                          "with --eval-data.")
-    return Path(data_dir)
+    return Path(data_dir or own)
 
 
 def fits(opened, data_dir):
     """Whether the shards of a folder are those of the model's own tokenizer."""
     return read_manifest(data_dir)["tokenizer_sha256"] == opened.tokenizer.sha256.hex()
-
-
-def is_own(opened, data_dir):
-    """Whether the shards of a folder are the very ones that the model was trained on."""
-    return fingerprint(data_dir) == opened.settings.get("data")
 
 
 def of_tales(data_dir):

@@ -3,8 +3,8 @@ How well a model predicts texts: -log P of every token, and of every word with t
 
 A text is read as in training: bos, its ids, eos; everything but bos is predicted, so the figure is that of whole texts.
 What is longer than the block is read in windows. The first begins at bos and fills the block; each further one takes
-the half block before what is still to be predicted, and predicts as many ids as then fit. So every id is predicted once,
-from all that is before it or from half a block at least, and which ids it sees follows from its place in its text
+the half block before what is still to be predicted, and predicts as many ids as then fit. So every id is predicted
+once, from all that is before it or from half a block at least, and which ids it sees follows from its place in its text
 alone: no batch, no padding and no neighbour changes a figure.
 """
 
@@ -98,7 +98,8 @@ def by_context(readings):
     found = {}
     for reading in readings:
         octaves = np.floor(np.log2(reading.per_unit(reading.seen, np.minimum))).astype(int)
-        sizes, bits = np.array([len(unit.encode("utf-8", "surrogatepass")) for unit in reading.units]), reading.unit_bits
+        sizes = np.array([len(unit.encode("utf-8", "surrogatepass")) for unit in reading.units])
+        bits = reading.unit_bits
         for octave in np.unique(octaves):
             here = octaves == octave
             row = found.setdefault(int(octave), [0.0, 0, 0])

@@ -4,6 +4,8 @@ All that is measured of a BackChat, as plain values; a figure with an interval i
 Pairs are (response, instruction, source).
 """
 
+from collections import Counter
+
 import numpy as np
 
 from backchat.candidates import priors
@@ -95,9 +97,9 @@ def variety(found, pairs, training=None):
 
 def by_group(groups, loss, places, arrays, seed):
     """Figures by group, a name for each pair: bits per byte, MRR by PMI, and how like the true instruction is the one
-    taken by log P per token."""
+    taken by log P per token; the largest group first."""
     found = {}
-    for name in dict.fromkeys(sorted(filter(None, groups), key=lambda name: (len(name), name))):
+    for name, _ in Counter(filter(None, groups)).most_common():
         here = np.array([group == name for group in groups])
         found[name] = {"pairs": int(here.sum()),
                        "bits_per_byte": interval(loss.nats[here] / LN2, loss.bytes[here], seed),
@@ -111,8 +113,8 @@ def lengths(tokenizer, pairs):
     """The third of the responses to which each belongs by its length, in words."""
     sizes = np.array([len(tokenizer.encode_text(response)) for response, _, _ in pairs])
     low, high = (int(size) for size in np.quantile(sizes, (1 / 3, 2 / 3)))
-    return [f"up to {low:,} tokens" if size <= low else f"up to {high:,} tokens" if size <= high else
-            f"up to {sizes.max():,} tokens" for size in sizes]
+    return [f"short, up to {low:,} tokens" if size <= low else f"medium, up to {high:,}" if size <= high else
+            f"long, up to {sizes.max():,}" for size in sizes]
 
 
 def shown(found, pairs, n):

@@ -34,8 +34,8 @@ class Question(NamedTuple):
 
 
 def questions(pairs, candidates=CANDIDATES, seed=0):
-    """A Question for each of pairs (response, instruction), as texts: candidates - 1 others are drawn from the different
-    instructions of the other records.
+    """A Question for each of pairs (response, instruction), as texts: candidates - 1 others are drawn from the
+    different instructions of the other records.
 
     Raises ValueError where there are too few different instructions.
     """
@@ -117,8 +117,8 @@ def bm25(questions):
 
 
 def ranks(worth, seed=0, control=False):
-    """The place, 1 or above, of the true instruction in every question, or of the one that stands for it in the control;
-    those of equal worth are put in random order."""
+    """The place, 1 or above, of the true instruction in every question, or of the one that stands for it in the
+    control; those of equal worth are put in random order."""
     rng, worth = np.random.default_rng(seed), np.asarray(worth)
     true, others = worth[:, int(control), None], worth[:, 2:]
     return 1 + (others > true).sum(axis=1) + rng.integers(0, (others == true).sum(axis=1), endpoint=True)

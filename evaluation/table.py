@@ -2,10 +2,10 @@
 The figures as blocks, a block a small table: what is printed, and what stands in the report.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.bootstrap import LEVEL
+from evaluation.comparing import names_of
 from evaluation.copies import COPIED
 from evaluation.overlap import KINDS
 from evaluation.retrieval import ORDERS, mrr
@@ -34,16 +34,6 @@ def number(value, form=".3f"):
     return "–" if value is None else f"{value:{form}}"
 
 
-def names_of(models):
-    """What models are called, as short as tells them apart."""
-    paths = [Path(model["path"]) for model in models]
-    for parts in (1, 2, 3):
-        names = ["/".join(path.parent.parts[-parts:]) or path.stem for path in paths]
-        if len(set(names)) == len(names):
-            return names
-    return list(map(str, paths))
-
-
 def blocks(result):
     """All Blocks of what evaluate_xcoax.py has found."""
     models, names = [model["found"] for model in result["models"]], names_of(result["models"])
@@ -52,7 +42,7 @@ def blocks(result):
 
 
 def _of_bases(result, models, names):
-    alike = len({model["tokenizer"] for model in result["models"]}) == 1
+    alike = len({(model["tokenizer"], model["data"]) for model in result["models"]}) == 1
     first = models[0]
     yield Block(f"Held-out text: {first['documents']:,} documents, {first['bytes']:,} bytes", names, [
         ("bits per byte", [number(model["bits_per_byte"], ".4f") for model in models]),
@@ -82,14 +72,14 @@ def _of_chats(result, models, names):
     for model, name in zip(models, names):
         yield Block(f"{name}: the true instruction among {result['candidates']} (chance: MRR {chance:.3f})",
                     ["MRR", "first", "in five"],
-                    [(_order_in_words(order), [number(row["mrr"]), number(row["first"]["value"], ".1%"),
+                    [(order_in_words(order), [number(row["mrr"]), number(row["first"]["value"], ".1%"),
                                                number(row["in_five"]["value"], ".1%")])
                      for order, row in model["retrieval"].items()])
     best_of = result["settings"]["best_of"]
     for model, name in zip(models, names):
         measures = list(model["selection"]["first"])
         yield Block(f"{name}: likeness of the one taken of {best_of}, 0 to 100", measures, [
-            (_order_in_words(order), [number(row[measure], ".1f") for measure in measures])
+            (order_in_words(order), [number(row[measure], ".1f") for measure in measures])
             for order, row in model["selection"].items()])
     texts = [*(model["variety"]["written"] for model in models), models[0]["variety"]["true"]]
     yield Block("Instructions that it writes, beside the true ones", [*names, "true"], [
@@ -132,7 +122,7 @@ def _of_arrow(arrow):
                                           f"({arrow['tokens']['per_mille']:+.2f} per mille)"])])
 
 
-def _order_in_words(order):
+def order_in_words(order):
     name, _, shuffled = order.partition(", ")
     words = {**ORDERS, "bm25": "BM25", "forward": "log P(response | instruction)", "first": "the first written"}
     return f"by {words[name]}".replace("by the", "the") + (", responses shuffled" if shuffled else "")
