@@ -4,9 +4,12 @@ The pictures of a report as SVG, whose colours are those of the page: light or d
 
 import io
 import re
+import warnings
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+
+from program.streams import visible
 
 # Colours that matplotlib writes into an SVG, and what the page calls them.
 INK, FAINT, SERIES = "#010203", "#040506", tuple(f"#0a0b0{number}" for number in range(6))
@@ -26,7 +29,9 @@ def _svg(name, height, draw):
         axes.set_axisbelow(True)
         draw(axes)
         file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # the reader's own fonts draw it
+            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = file.getvalue()
     svg = re.sub(r'\b(id="|url\(#|href="#)(?=[\w-])', rf"\1{name}-", svg[svg.index("<svg"):])
     svg = re.sub(r"<svg[^>]*>", lambda found: re.sub(r' (width|height)="[^"]*"', "", found[0]), svg, count=1)
@@ -40,7 +45,7 @@ def lines(name, series, xlabel, ylabel, doubling=False):
     def draw(axes):
         for color, (label, points) in zip(SERIES * len(series), series.items()):
             axes.plot(*zip(*points), color=color, marker="o" if len(points) < 40 else None, markersize=3.5,
-                      linewidth=1.6, label=label)
+                      linewidth=1.6, label=_short(label))
         if doubling:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -95,6 +100,7 @@ def bars(name, rows, xlabel):
 
 
 def _short(label, most=30):
-    """A label that leaves room for the picture; $ would begin a formula."""
+    """A label in one line that leaves room for the picture; $ would begin a formula."""
+    label = visible(" ".join(label.split()))
     label = label if len(label) <= most else label[:most - 1] + "…"
     return label.replace("$", r"\$")

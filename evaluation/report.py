@@ -10,6 +10,7 @@ from evaluation import figures
 from evaluation.comparing import names_of
 from evaluation.retrieval import mrr
 from evaluation.table import blocks, footnote, order_in_words
+from program.streams import visible
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _STRONGEST = 6  # bits of difference at which a word has its full colour
@@ -30,9 +31,14 @@ def report(result):
                          f"{model['trained_tokens'] or 0:,} tokens of training"
                          for name, model in zip(names, result["models"]))
     page = _TEMPLATE.read_text(encoding="utf-8")
-    filled = {"title": html.escape(f"{', '.join(names[:3])}{' …' * (len(names) > 3)} in numbers"),
-              "subtitle": html.escape(f"{kind}. {subtitle}. {footnote()}"), "body": "\n".join(filter(None, sections))}
+    filled = {"title": escape(f"{', '.join(names[:3])}{' …' * (len(names) > 3)} in numbers"),
+              "subtitle": escape(f"{kind}. {subtitle}. {footnote()}"), "body": "\n".join(filter(None, sections))}
     return re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found.group(1)], page)
+
+
+def escape(text):
+    """Text as it may stand in a page: no markup of its own, and no control character unseen."""
+    return html.escape(visible(text))
 
 
 # ---- parts of a page
@@ -45,29 +51,29 @@ def _cards(parts):
 
 def _section(title, parts, about=""):
     cards = _cards(parts)
-    about = f'<p class="soft">{html.escape(about)}</p>' if about else ""
-    return f"<h2>{html.escape(title[:1].upper() + title[1:])}</h2>{about}{cards}" if cards else ""
+    about = f'<p class="soft">{escape(about)}</p>' if about else ""
+    return f"<h2>{escape(title[:1].upper() + title[1:])}</h2>{about}{cards}" if cards else ""
 
 
 def _figure(title, svg):
-    return f"<h3>{html.escape(title)}</h3>{svg}"
+    return f"<h3>{escape(title)}</h3>{svg}"
 
 
 def _cell(cell):
     """A cell of a table; the interval stands below its figure."""
-    value, bracket, rest = html.escape(cell).partition(" [")
+    value, bracket, rest = escape(cell).partition(" [")
     return f"<td>{value}<small>{rest[:-1]}</small></td>" if bracket and rest.endswith("]") else f"<td>{value}</td>"
 
 
 def _table(block):
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ["", *block.columns])
-    rows = "".join(f"<tr><td>{html.escape(label)}</td>{''.join(map(_cell, cells))}</tr>" for label, cells in block.rows)
-    return (f'<h3>{html.escape(block.title)}</h3><div class="scroll"><table><thead><tr>{head}</tr></thead>'
+    head = "".join(f"<th>{escape(name)}</th>" for name in ["", *block.columns])
+    rows = "".join(f"<tr><td>{escape(label)}</td>{''.join(map(_cell, cells))}</tr>" for label, cells in block.rows)
+    return (f'<h3>{escape(block.title)}</h3><div class="scroll"><table><thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>")
 
 
 def _notes(notes):
-    return f"<ul>{''.join(f'<li>{html.escape(note)}</li>' for note in notes)}</ul>" if notes else ""
+    return f"<ul>{''.join(f'<li>{escape(note)}</li>' for note in notes)}</ul>" if notes else ""
 
 
 # ---- base models
@@ -89,7 +95,7 @@ def _base(found, prefix, result):
                               ("The least surprising words", "least_surprising")) if found[name])])
     if "texts" in found:
         yield _section(f"{prefix}texts that it writes", [
-            f'<p class="text">{html.escape(text)}</p>' for text in found["texts"]["samples"]],
+            f'<p class="text">{escape(text)}</p>' for text in found["texts"]["samples"]],
                        "The first that were drawn, unedited.")
 
 
@@ -114,7 +120,7 @@ def _chat(found, prefix, result):
             f"{name}{slug}", [(group, row["bits_per_byte"]) for group, row in found[name].items()], "bits per byte"))
           for what, name in (("length of the response", "by_length"), ("source", "by_source"))
           if len(found[name]) > 1)])
-    pairs = ["<dl>" + "".join(f"<dt>{what}</dt><dd>{html.escape(pair[name]) or '–'}</dd>" for what, name in (
+    pairs = ["<dl>" + "".join(f"<dt>{what}</dt><dd>{escape(pair[name]) or '–'}</dd>" for what, name in (
         ("response", "response"), ("true instruction", "true"), ("the first written", "first"),
         ("the one taken, by log P per token", "taken"))) + "</dl>" for pair in found["samples"]]
     yield _section(f"{prefix}pairs", pairs, "Spread evenly over what was evaluated, unedited.")
@@ -141,8 +147,8 @@ def _arrow(arrow):
         _figure("Bits per byte, by the tokens seen before", figures.lines(
             "arrow-context", sides(contexts), "tokens seen before, at least", "bits per byte", doubling=True)),
         _figure("Gap, by the tokens seen before", figures.lines(
-            "arrow-gaps", {"": [(seen, row["gap"]) for seen, row in contexts.items()]}, "tokens seen before, at least",
-            "backward − forward, bits per byte", doubling=True)),
+            "arrow-gaps", {"": [(seen, row["gap"]) for seen, row in contexts.items() if seen > 1]},
+            "tokens seen before, at least", "backward − forward, bits per byte", doubling=True)),
         _figure("Along training", figures.lines("arrow-along", curves, "million tokens", "bits per byte"))
         if curves else "",
         _figure("Gap along training", figures.lines("arrow-along-gap", gaps, "million tokens",
@@ -162,7 +168,7 @@ def _coloured(text):
         share = min(1, abs(difference) / _STRONGEST) * 0.75
         side = "backward" if difference > 0 else "forward"
         return (f'<span tabindex="0" style="background:rgba(var(--{side}),{share:.2f})" title="forward {forward:.1f}, '
-                f'backward {backward:.1f} bits">{html.escape(unit)}</span>')
+                f'backward {backward:.1f} bits">{escape(unit)}</span>')
 
     key = ('<p class="key soft"><span style="background:rgba(var(--backward),.75)">harder backward</span> '
            '<span style="background:rgba(var(--forward),.75)">harder forward</span></p>')
@@ -171,7 +177,7 @@ def _coloured(text):
 
 def _settings(result):
     rows = {**result["settings"], **result["machine"]}
-    table = "".join(f"<tr><td>{html.escape(name.replace('_', ' '))}</td><td>{html.escape(_in_words(value))}</td></tr>"
+    table = "".join(f"<tr><td>{escape(name.replace('_', ' '))}</td><td>{escape(_in_words(value))}</td></tr>"
                     for name, value in rows.items())
     return ('<h2>Settings and machine</h2><section class="card"><details open><summary>All of them</summary>'
             f'<div class="scroll"><table><tbody>{table}</tbody></table></div></details></section>')

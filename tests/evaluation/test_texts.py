@@ -64,7 +64,7 @@ def test_written_texts_are_put_beside_held_out_ones_that_are_cut_alike():
     assert written == samples.write(model, BACKWARD, Controls(tokens=12, seed=3), 70)
     assert len(written) == 70 and all((len(row) < 12) == finished for row, finished in written)
     true = samples.held_out(BACKWARD, ["Ja.", TEXTS[0]], 12)
-    assert [finished for _, finished in true] == [True, False] and true[1][0] == BACKWARD.encode_document(TEXTS[0])[:12]
+    assert true == [(BACKWARD.encode_text("Ja."), True), (BACKWARD.encode_text(TEXTS[0])[:12], False)]
     found = samples.compare(BACKWARD, written, true, [shard_of(BACKWARD.encode_document(TEXTS[0]))])
     assert found["held_out"]["finished"] == 0.5 and found["held_out"]["texts"] == 2
     assert found["held_out"]["copied"] == 1 and found["written"]["copied"] < 0.1
