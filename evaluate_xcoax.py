@@ -97,6 +97,8 @@ class EvaluateSettings:
     """Threads of the CPU; without it as many as PyTorch takes."""
 
     def __post_init__(self):
+        if not self.model_path:
+            raise ValueError("--model-path names no checkpoint. Name one or more.")
         for name, least in (("max_documents", 2), ("num_samples", 0), ("sample_tokens", 1), ("max_pairs", 2),
                             ("candidates", 2)):
             if getattr(self, name) < least:

@@ -21,7 +21,8 @@ def reading(text, direction, bits_per_word):
 
 
 def pair(forward, backward, texts=("One two three.", "Four five.")):
-    return ([reading(text, "forward", forward) for text in texts], [reading(text, "reverse", backward) for text in texts])
+    return tuple([reading(text, side, bits) for text in texts] for side, bits in (("forward", forward),
+                                                                                 ("reverse", backward)))
 
 
 def test_the_gap_is_what_a_hand_counts_over_documents_and_over_seeds():
