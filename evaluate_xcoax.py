@@ -90,9 +90,9 @@ class EvaluateSettings:
     MACHINE: ClassVar = "machine"
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps; auto takes the fastest there is."""
-    dtype: str = "float32"
-    """float32, bfloat16 or auto: the numbers in which the model computes; bfloat16 is faster, and changes bits per byte
-    in the third place."""
+    dtype: str = "auto"
+    """auto, float32 or bfloat16: the numbers in which the model computes; bfloat16 changed bits per byte in the fifth
+    place."""
     threads: int | None = None
     """Threads of the CPU; without it as many as PyTorch takes."""
 
@@ -259,7 +259,9 @@ def evaluate_chats(opened, settings, result):
                                f"{settings.candidates}.")
     result["candidates"] = candidates
     measures = selection.likenesses()
-    if settings.eval_data == "tales" or settings.eval_data is None and data.of_tales(held_out):
+    tales = settings.eval_data == "tales" or settings.eval_data is None and data.of_tales(held_out)
+    result["sources_are"] = "kind of question" if tales else "source"
+    if tales:
         measures["right kind of question"] = selection.same_kind
     for one, about, known in zip(opened, result["models"], training):
         about["found"] = evaluate_chat(one, pairs, known, candidates, settings, measures, forward, judge)
@@ -274,7 +276,7 @@ def evaluate_chat(opened, pairs, training, candidates, settings, measures, forwa
     chosen, arrays = instruct.selection_figures(written, pairs, measures, settings.best_of, seed)
     found = {**loss.figures(seed), "retrieval": instruct.retrieval_figures(places, seed), "selection": chosen,
              "variety": instruct.variety(written, pairs, training and [text for _, text, _ in training]),
-             "by_source": instruct.by_group([source for *_, source in pairs], loss, places, arrays, seed),
+             "by_source": instruct.by_group(instruct.sources(pairs), loss, places, arrays, seed),
              "by_length": instruct.by_group(instruct.lengths(tokenizer, pairs), loss, places, arrays, seed),
              "samples": instruct.shown(written, pairs, settings.best_of)}
     if judge is not None:

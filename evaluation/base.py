@@ -13,7 +13,8 @@ from sampling.decoding import Decoder
 
 def read_documents(opened, documents):
     """A Reading of each of documents, pairs (text, source)."""
-    with bar(None, "tokens", "reading") as progress:
+    tokens = sum(len(opened.tokenizer.encode_text(text)) + 1 for text, _ in documents)
+    with bar(tokens, "tokens", "reading") as progress:
         return read(Decoder(opened.model, opened.dtype), opened.tokenizer, documents, progress.update)
 
 

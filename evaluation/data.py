@@ -106,11 +106,16 @@ def pairs_of_split(data_dir, tokenizer, split="val", most=None):
     for index in spread(len(examples), len(examples) if most is None else most):
         ids, first = examples.row(index)
         response, instruction = tokenizer.to_text(ids[:first].tolist()), tokenizer.to_text(ids[first:].tolist())
-        found.append((response, instruction, (kind_of(instruction.split("\n")[0]) or "other") if tales else None))
+        found.append((response, instruction, _kind(instruction) if tales else None))
     if not found:
         raise ValueError(f"{data_dir} has no held-out pair. Make the examples with a larger --val-fraction and "
                          "--overwrite, or name a file of records with --eval-data.")
     return found
+
+
+def _kind(instruction):
+    """The source of a pair of the tales; its input stands on the lines after the first."""
+    return kind_of(instruction.split("\n")[0]) or "other"
 
 
 def pairs_of_file(dataset, most, source_column=None, seed=1):
@@ -119,10 +124,11 @@ def pairs_of_file(dataset, most, source_column=None, seed=1):
     def rows():
         for where, record in read_records(dataset, seed):
             instruction, given, output = pair(record, where)
-            source = next((record[name] for name in ([source_column] if source_column else SOURCES)
-                           if record.get(name) is not None), None)
+            source = _kind(instruction) if dataset == "tales" else next(
+                (str(record[name]) for name in ([source_column] if source_column else SOURCES)
+                 if record.get(name) is not None), None)
             empty = not instruction.strip() or not output.strip()
-            yield None if empty else (output, full_instruction(instruction, given), source and str(source))
+            yield None if empty else (output, full_instruction(instruction, given), source)
 
     found = list(itertools.islice(rows(), most)) if dataset == "tales" else thinned(rows(), most)
     pairs = [row for row in found if row]

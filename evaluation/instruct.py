@@ -36,9 +36,8 @@ class Loss:
     def __init__(self, model, tokenizer, pairs):
         examples = [encode_pair(tokenizer, response, instruction, model.config.block_size)
                     for response, instruction, _ in pairs]
-        with bar(None, "pairs", "reading instructions"):
-            given = log_probs(model, [(prompt, targets) for prompt, targets, _ in examples])
-            _, alone = priors(model, tokenizer, dict.fromkeys(text for _, text, _ in pairs))
+        given = log_probs(model, [(prompt, targets) for prompt, targets, _ in examples])
+        _, alone = priors(model, tokenizer, dict.fromkeys(text for _, text, _ in pairs))
         self.nats, self.tokens = (np.array(part) for part in zip(*((-total, n) for total, n in given)))
         self.alone = np.array([-alone[text][0] for _, text, _ in pairs])
         self.bytes = np.array([len(text.encode("utf-8", "surrogatepass")) for _, text, _ in pairs])
@@ -96,11 +95,10 @@ def variety(found, pairs, training=None):
 
 
 def by_group(groups, loss, places, arrays, seed):
-    """Figures by group, a name for each pair: bits per byte, MRR by PMI, and how like the true instruction is the one
-    taken by log P per token; the largest group first."""
+    """Figures by group, {name: whether each pair is in it}: bits per byte, MRR by PMI, and how like the true
+    instruction is the one taken by log P per token."""
     found = {}
-    for name, _ in Counter(filter(None, groups)).most_common():
-        here = np.array([group == name for group in groups])
+    for name, here in groups.items():
         found[name] = {"pairs": int(here.sum()),
                        "bits_per_byte": interval(loss.nats[here] / LN2, loss.bytes[here], seed),
                        "mrr": interval(1 / places["pmi"][here], seed=seed),
@@ -109,12 +107,19 @@ def by_group(groups, loss, places, arrays, seed):
     return found
 
 
+def sources(pairs):
+    """The groups of pairs by their source, the largest first."""
+    named = [source for *_, source in pairs]
+    return {name: np.array([source == name for source in named])
+            for name, _ in Counter(filter(None, named)).most_common()}
+
+
 def lengths(tokenizer, pairs):
-    """The third of the responses to which each belongs by its length, in words."""
+    """Three groups of pairs by the length of the response, where they differ in it."""
     sizes = np.array([len(tokenizer.encode_text(response)) for response, _, _ in pairs])
     low, high = (int(size) for size in np.quantile(sizes, (1 / 3, 2 / 3)))
-    return [f"short, up to {low:,} tokens" if size <= low else f"medium, up to {high:,}" if size <= high else
-            f"long, up to {sizes.max():,}" for size in sizes]
+    groups = ((low, sizes <= low), (high, (low < sizes) & (sizes <= high)), (sizes.max(), sizes > high))
+    return {f"up to {most:,} tokens": here for most, here in groups if here.any()}
 
 
 def shown(found, pairs, n):

@@ -118,7 +118,7 @@ def _chat(found, prefix, result):
           for measure in found["selection"]["first"]),
         *(_figure(f"Bits per byte, by {what}", figures.intervals(
             f"{name}{slug}", [(group, row["bits_per_byte"]) for group, row in found[name].items()], "bits per byte"))
-          for what, name in (("length of the response", "by_length"), ("source", "by_source"))
+          for what, name in (("length of the response", "by_length"), (result["sources_are"], "by_source"))
           if len(found[name]) > 1)])
     pairs = ["<dl>" + "".join(f"<dt>{what}</dt><dd>{escape(pair[name]) or '–'}</dd>" for what, name in (
         ("response", "response"), ("true instruction", "true"), ("the first written", "first"),

@@ -41,12 +41,17 @@ def blocks(result):
     return [*found, *(_of_arrow(result["arrow"]) if "arrow" in result else [])]
 
 
+def _alike(models):
+    """Whether nats per token of these models may be compared."""
+    return len({(model["tokenizer"], model["data"]) for model in models}) == 1
+
+
 def _of_bases(result, models, names):
-    alike = len({(model["tokenizer"], model["data"]) for model in result["models"]}) == 1
     first = models[0]
     yield Block(f"Held-out text: {first['documents']:,} documents, {first['bytes']:,} bytes", names, [
         ("bits per byte", [number(model["bits_per_byte"], ".4f") for model in models]),
-        *([("nats per token", [number(model["nats_per_token"], ".4f") for model in models])] if alike else []),
+        *([("nats per token", [number(model["nats_per_token"], ".4f") for model in models])]
+          if _alike(result["models"]) else []),
         ("tokens", [f"{model['tokens']:,}" for model in models]),
         *((f"bits per byte, {source}", [number(model["by_source"][source], ".4f") for model in models])
           for source in first["by_source"])])
@@ -65,8 +70,9 @@ def _of_bases(result, models, names):
 def _of_chats(result, models, names):
     overlap = result.get("overlap")
     yield Block(f"True instructions: {models[0]['pairs']:,} held-out pairs", names, [
-        ("nats per token", [number(model["nats_per_token"]) for model in models]),
         ("bits per byte", [number(model["bits_per_byte"]) for model in models]),
+        *([("nats per token", [number(model["nats_per_token"]) for model in models])]
+          if _alike(result["models"]) else []),
         ("bits per byte, response unknown", [number(model["bits_per_byte_without_response"]) for model in models])])
     chance = mrr(range(1, result["candidates"] + 1))
     for model, name in zip(models, names):
@@ -89,14 +95,14 @@ def _of_chats(result, models, names):
             (f"begin with one of {MOST_FREQUENT} openings", "frequent_openings", ".1%"),
             ("stand in training", "copied", ".1%"))])
     for model, name in zip(models, names):
-        yield from _of_chat(model, name)
+        yield from _of_chat(model, name, result["sources_are"])
     if overlap:
         yield Block(f"Overlap with the training data, of {overlap['of']:,} pairs", ["pairs"], [
             (what, [f"{overlap[kind]:,}"]) for kind, what in {**KINDS, "any": "any of these"}.items()])
 
 
-def _of_chat(model, name):
-    for title, groups in (("source", model["by_source"]), ("length of the response", model["by_length"])):
+def _of_chat(model, name, of_source):
+    for title, groups in ((of_source, model["by_source"]), ("length of the response", model["by_length"])):
         if len(groups) > 1:
             measures = [measure for measure in next(iter(groups.values())) if measure not in ("pairs", "bits_per_byte",
                                                                                                "mrr")]
@@ -123,9 +129,10 @@ def _of_arrow(arrow):
 
 
 def order_in_words(order):
+    """What an order of retrieval or selection is called."""
     name, _, shuffled = order.partition(", ")
     words = {**ORDERS, "bm25": "BM25", "forward": "log P(response | instruction)", "first": "the first written"}
-    return f"by {words[name]}".replace("by the", "the") + (", responses shuffled" if shuffled else "")
+    return words[name] + ", control" * bool(shuffled)
 
 
 def table(result):

@@ -91,7 +91,7 @@ def test_a_backchat_is_measured(chat, data, tmp_path, capsys):
     checkpoint.save(tmp_path / "judge.pt", opened.model, opened.tokenizer, {}, {}, kind="instruct")
     evaluate(chat, "--data-dir", data, "--out-dir", tmp_path, "--forward", forward, "--judge", tmp_path / "judge.pt")
     printed = capsys.readouterr().out
-    assert "the true instruction among 5 (chance: MRR 0.457)" in printed and "by BM25" in printed
+    assert "the true instruction among 5 (chance: MRR 0.457)" in printed and "BM25" in printed
     assert "after the random instruction" in printed and "the same response" in printed
     [model] = found_in(tmp_path)["models"]
     assert {*model["found"]["retrieval"]} == {"raw", "per_token", "pmi", "raw, shuffled", "per_token, shuffled",
