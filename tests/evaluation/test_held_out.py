@@ -75,6 +75,11 @@ def test_windows_predict_every_token_once_from_half_a_block_at_least_and_never_f
             assert end - 1 - start <= block_size
 
 
+def test_bits_per_byte_do_not_depend_on_the_window_of_a_text_that_fits_into_it():
+    small, large = (read(Decoder(model_of(BACKWARD, block_size)), BACKWARD, DOCUMENTS) for block_size in (300, 500))
+    assert [reading.bits for reading in small] == pytest.approx([reading.bits for reading in large], rel=1e-5)
+
+
 def test_a_block_that_holds_the_whole_text_needs_one_window():
     ids = BACKWARD.encode_document(TEXTS[0])
     assert list(windows(len(ids), len(ids) - 1)) == [(0, 1, len(ids))]
