@@ -43,7 +43,8 @@ def compare(tokenizer, written, true, shards=None):
     most_words = min(sum(len(words(text)) for text in some) for some in texts.values())
     found = {}
     for name, rows in (("written", written), ("held_out", true)):
-        found[name] = {**portrait(texts[name], most_words), "texts": len(rows),
+        begun = [finished for _, finished in rows] if tokenizer.direction == "reverse" else None
+        found[name] = {**portrait(texts[name], most_words, begun), "texts": len(rows),
                        "finished": sum(finished for _, finished in rows) / len(rows),
                        "tokens": sum(len(row) for row, _ in rows) / len(rows)}
     if shards:

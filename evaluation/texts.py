@@ -61,11 +61,12 @@ def repeats(texts):
     return 1 - len(set(texts)) / len(texts) if texts else None
 
 
-def portrait(texts, most_words):
-    """All of it for a list of texts; the distinct n-grams over the first most_words words."""
+def portrait(texts, most_words, begun=None):
+    """All of it for a list of texts; the distinct n-grams over the first most_words words, the openings over those that
+    have their beginning, if begun says of each whether it has."""
     found = [words(text) for text in texts]
     cut = list(limited(found, most_words))
-    shares = openings(found)
+    shares = openings(found if begun is None else [text for text, there in zip(found, begun) if there])
     return {**{f"distinct_{n}": distinct(cut, n) for n in (1, 2, 3)}, "repetition": repetition(found),
             "words": sum(map(len, found)) / len(found) if found else None, "equal_texts": repeats(texts),
             "openings": shares, "frequent_openings": sum(share for _, share in shares)}

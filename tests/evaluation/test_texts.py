@@ -33,6 +33,7 @@ def test_openings_are_counted_by_their_first_words_and_equal_texts_once():
     some = ["Where is Ada?", "Where is Bo?", "Who is it?", "Where is Ada?"]
     assert texts.openings([texts.words(text) for text in some]) == [("where is", 0.75), ("who is", 0.25)]
     assert texts.repeats(some) == 0.25 and texts.repeats([]) is None
+    assert texts.portrait(some, 99, [False, False, True, True])["openings"] == [("where is", 0.5), ("who is", 0.5)]
 
 
 def shard_of(ids):
