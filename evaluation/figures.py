@@ -15,9 +15,9 @@ from program.streams import visible
 INK, FAINT, SERIES = "#010203", "#040506", tuple(f"#0a0b0{number}" for number in range(6))
 _OF_PAGE = {INK: "var(--ink)", FAINT: "var(--line)",
             **{color: f"var(--series-{number})" for number, color in enumerate(SERIES)}}
-_STYLE = {"svg.fonttype": "none", "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT,
+_STYLE = {"svg.fonttype": "none", "font.size": 10, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": FAINT,
           "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
-          "grid.color": FAINT, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9.5}
+          "grid.color": FAINT, "axes.spines.top": False, "axes.spines.right": False, "legend.fontsize": 9.5}
 _WIDTH = 5.2  # inches of 72 points: as wide as a telephone's screen shows them
 
 

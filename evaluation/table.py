@@ -124,8 +124,9 @@ def _of_arrow(arrow):
         ("gap, over seeds", [number(arrow["gap_over_seeds"], "+.4f")]),
         ("gap of each seed", [", ".join(f"{gap:+.4f}" for gap in arrow["gap_by_seed"])]),
         ("gap as a share of the forward bits", [number(arrow["relative"], "+.2%")]),
-        ("tokens, forward and backward", [f"{arrow['tokens']['forward']:,}, {arrow['tokens']['backward']:,} "
-                                          f"({arrow['tokens']['per_mille']:+.2f} per mille)"])])
+        ("tokens, forward", [f"{arrow['tokens']['forward']:,}"]),
+        ("tokens, backward", [f"{arrow['tokens']['backward']:,}"]),
+        ("more tokens, per mille", [f"{arrow['tokens']['per_mille']:+.2f}"])])
 
 
 def order_in_words(order):
