@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from checkpoint.file import BEST
 from shards import read_manifest
 
 SHAPE = ("n_layer", "n_head", "n_embd", "block_size")
@@ -23,10 +24,11 @@ def about(opened):
 
 
 def names_of(models):
-    """What models are called, as short as tells them apart."""
+    """What models are called, as short as tells them apart: by the folders of their runs, or their files."""
     paths = [Path(model["path"]) for model in models]
+    paths = [path.parent if path.name == BEST and path.parent.name else path.with_suffix("") for path in paths]
     for parts in (1, 2, 3):
-        names = ["/".join(path.parent.parts[-parts:]) or path.stem for path in paths]
+        names = ["/".join(path.parts[-parts:]) for path in paths]
         if len(set(names)) == len(names):
             return names
     return list(map(str, paths))
