@@ -184,6 +184,9 @@ def evaluate_bases(opened, settings, result):
     models = [{**about, "readings": found} for about, found in zip(result["models"], readings)]
     if {model["direction"] for model in models} == {"forward", "reverse"}:
         pairs = paired(models)
+        if 2 * len(pairs) < len(models):
+            result["notes"].append(f"Only {2 * len(pairs)} of the {len(models)} models are of both directions and the "
+                                   "same seed; the arrow of time is theirs.")
         curves = [along_training(*map(rows_beside, pair)) for pair in pairs]
         result["arrow"] = arrow([tuple(model["readings"] for model in pair) for pair in pairs], settings.seed,
                                 list(filter(None, curves)))

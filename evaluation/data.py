@@ -25,11 +25,10 @@ SOURCES = ("source", "dump")  # columns that are looked for where none is named
 def own_folder(opened, data_dir=None, root=Path("data")):
     """The folder of the shards that a model was trained on, known by the fingerprint that its checkpoint remembers:
     data_dir, or one beside it, or one in root; None where there is none."""
-    folders = [] if data_dir is None else [Path(data_dir), *sorted(Path(data_dir).resolve().parent.iterdir())]
-    for folder in [*folders, *(sorted(root.iterdir()) if root.is_dir() else [])]:
-        if (folder / MANIFEST).is_file() and fingerprint(folder) == opened.settings.get("data"):
-            return folder
-    return None
+    named = [] if data_dir is None else [Path(data_dir) / MANIFEST,
+                                         *sorted(Path(data_dir).resolve().parent.glob(f"*/{MANIFEST}"))]
+    return next((path.parent for path in [*named, *sorted(root.glob(f"*/{MANIFEST}"))]
+                 if path.is_file() and fingerprint(path.parent) == opened.settings.get("data")), None)
 
 
 def folder_of(opened, data_dir, own):

@@ -130,6 +130,7 @@ def test_what_overlaps_with_training_is_left_out_where_that_is_wished(chat, data
     (lambda bases, chat, data: [bases["reverse"], "--data-dir", data], "kind 'instruct', .* is of the kind 'base'"),
     (lambda bases, chat, data: [chat, "--data-dir", data_of(bases)], "kind 'base', .* is of the kind 'instruct'"),
     (lambda bases, chat, data: [bases["reverse"].parent], "Name the checkpoint in it"),
+    (lambda bases, chat, data: [bases["reverse"], "--data-dir", "no/such/folder"], "No training shards in no/such"),
     (lambda bases, chat, data: [bases["reverse"], "--eval-data", "no/such.txt"], "no such file"),
     (lambda bases, chat, data: [chat, "--data-dir", data, "--judge", bases["forward"]], "'instruct' is needed here"),
     (lambda bases, chat, data: [chat, "--data-dir", data, "--forward", bases["reverse"]], "is a backward model")])
