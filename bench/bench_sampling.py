@@ -142,8 +142,8 @@ def exported(room, folder, shape, dtype):
         folder.mkdir()
         torch.manual_seed(1)
         model = GPT(GPTConfig(n_layer=layers, n_head=heads, n_embd=width, block_size=512)).eval()
-        room.write(folder, OpenModel("random", "base", model, Numbered(), torch.device("cpu"), torch.float32), dtype,
-                   Use((), (), EOS_ID, (), 0.8, 200, 500))
+        room.write(folder, OpenModel("random", "base", model, Numbered(), torch.device("cpu"), torch.float32, {}, {}),
+                   dtype, Use((), (), EOS_ID, (), 0.8, 200, 500))
     return folder
 
 

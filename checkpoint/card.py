@@ -3,6 +3,7 @@ What goes beside an export for those who do not know this project: a README.md, 
 """
 
 import inspect
+import math
 
 from characters import seams
 from checkpoint import llama2c
@@ -113,10 +114,18 @@ def readme(opened, format, file, use):
             "writes what came before an ending" if backward else "writes on from a beginning")
     facts = [f"kind: {opened.kind}", f"direction: {tokenizer.direction}", f"weights: {opened.model.num_params():,}",
              f"layers: {c.n_layer}, heads: {c.n_head}, width: {c.n_embd}", f"context: {c.block_size:,} tokens",
-             f"vocabulary: {c.vocab_size:,} pieces"]
+             f"vocabulary: {c.vocab_size:,} pieces", *_training(opened.counters)]
     heading = f"# A language model that {what}\n"
     return "\n".join([heading, *([_WARNING] if backward else []), _usage(opened, format, file, use),
                       *(f"* {fact}" for fact in facts)]) + "\n"
+
+
+def _training(counters):
+    """What a checkpoint tells of its training."""
+    if counters.get("tokens"):
+        yield f"trained on: {counters['tokens']:,} tokens, in {counters['iter_num']:,} updates"
+    if math.isfinite(counters.get("best_val_loss", math.inf)):
+        yield f"held-out loss: {counters['best_val_loss']:.4f} nats per token"
 
 
 def _usage(opened, format, file, use):

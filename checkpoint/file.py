@@ -102,7 +102,7 @@ def _others(kind):
 
 def load(path, kind=None, flag="--model-path", tensors=True):
     """Read a checkpoint into the CPU's memory: a dict with the FIELDS, and "optimizer" in last_checkpoint.pt. A folder
-    that export_xcoax.py has written for transformers is one, too, without settings and counters.
+    that export_xcoax.py has written for transformers is one, too.
 
     kind, if given, is the kind it must be; flag is the one with which another file is named. Every byte is compared
     with its checksums; if tensors is False, theirs are not. Raises FileNotFoundError or ValueError,

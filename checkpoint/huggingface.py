@@ -10,6 +10,7 @@ text can spell a control token: their names end in U+2581, and only the chat tem
 """
 
 import json
+import math
 from dataclasses import asdict
 
 import safetensors
@@ -33,8 +34,9 @@ def write(folder, opened, dtype, use):
     """Write an OpenModel in numbers of this type; use is a Use."""
     c, tokenizer = opened.model.config, opened.tokenizer
     name = {i: tokenizer.name(i) for i in range(FIRST_BYTE_ID)}
-    config = _config_json(c, dtype) | {"backgpt": {"direction": tokenizer.direction, "kind": opened.kind}}
-    _write_json(folder / CONFIG, config)
+    counters = {name: value for name, value in opened.counters.items() if math.isfinite(value)}  # JSON has no infinity
+    own = {"direction": tokenizer.direction, "kind": opened.kind, "settings": opened.settings, "counters": counters}
+    _write_json(folder / CONFIG, _config_json(c, dtype) | {"backgpt": own})
     _write_json(folder / "generation_config.json", {
         "bos_token_id": BOS_ID, "eos_token_id": list(use.stop_ids), "pad_token_id": EOS_ID, "do_sample": True,
         "temperature": use.temperature, "top_k": use.top_k, "top_p": 1.0, "max_new_tokens": use.tokens})
@@ -64,15 +66,14 @@ def load(folder):
     """
     try:
         values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        tokenizer, kind = (folder / _TOKENIZER).read_bytes(), values["backgpt"]["kind"]
-        config, direction = _config_of(values), values["backgpt"]["direction"]
+        own = {name: values["backgpt"][name] for name in ("direction", "kind", "settings", "counters")}
+        tokenizer, config = (folder / _TOKENIZER).read_bytes(), _config_of(values)
         found = {name: tensor.float() for name, tensor in safetensors.torch.load_file(folder / WEIGHTS).items()}
         weights = _joined(found, config)
     except (KeyError, TypeError, ValueError, OSError, safetensors.SafetensorError) as error:
         raise ValueError(f"{folder} is no whole folder that export_xcoax.py has written ({error}). Export the "
                          "checkpoint again.") from error
-    return {"kind": kind, "config": asdict(config), "direction": direction, "tokenizer": tokenizer, "settings": {},
-            "counters": {}, "model": weights}
+    return {"config": asdict(config), "tokenizer": tokenizer, "model": weights, **own}
 
 
 def _write_json(path, values):

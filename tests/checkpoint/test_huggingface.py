@@ -120,6 +120,7 @@ def test_a_folder_is_opened_as_the_checkpoint_was(tmp_path, kind, tied):
     back = checkpoint.open_model(tmp_path, device="cpu")
     assert torch.equal(logits(back.model), logits(found.model))
     assert (back.kind, back.tokenizer.sha256, back.model.config) == (kind, TOKENIZER.sha256, found.model.config)
+    assert (back.settings, back.counters) == (found.settings, found.counters)
 
 
 def test_a_forward_folder_comes_back_forward(tmp_path):
@@ -145,7 +146,7 @@ def spoiled_values(path):
             for left_out in ("backgpt", "hidden_size", "num_hidden_layers", "tie_word_embeddings")] + [
         json.dumps({**values, **change}) for change in (
             {"num_hidden_layers": 10**9}, {"num_hidden_layers": 3}, {"hidden_size": 128}, {"vocab_size": 999},
-            {"backgpt": []}, {"rope_theta": "much"}, {"backgpt": {"kind": "x", "direction": "reverse"}})] + ["", "[]"]
+            {"backgpt": []}, {"rope_theta": "much"}, {"backgpt": {**values["backgpt"], "kind": "x"}})] + ["", "[]"]
 
 
 @pytest.mark.parametrize("number", range(13))

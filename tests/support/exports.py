@@ -7,7 +7,7 @@ import torch
 from backchat.template import END, HEAD, MIDDLE, STOP_IDS
 from checkpoint import OpenModel
 from checkpoint.exporting import Use
-from tests.support.checkpoints import TOKENIZER
+from tests.support.checkpoints import COUNTERS, SETTINGS, TOKENIZER
 from tests.support.texts import TEXTS
 from tests.support.tiny import tiny_model
 from tokenizer import BOS_ID, EOS_ID, Tokenizer, train_tokenizer
@@ -29,7 +29,7 @@ def opened(kind="base", tied=True, tokenizer=TOKENIZER, **shape):
         for name, p in model.named_parameters():
             if "norm" in name:
                 p.uniform_(0.5, 1.5)
-    found = OpenModel("tiny.pt", kind, model, tokenizer, torch.device("cpu"), torch.float32)
+    found = OpenModel("tiny.pt", kind, model, tokenizer, torch.device("cpu"), torch.float32, SETTINGS, COUNTERS)
     return found, INSTRUCT if kind == "instruct" else BASE
 
 
