@@ -3,7 +3,6 @@
 import json
 import math
 
-import datasets
 import pytest
 
 from backchat import training_set
@@ -68,7 +67,9 @@ def test_the_set_is_in_the_form_that_trainers_read(pairs, tmp_path):
         "mean_log_prob": -0.4, "pmi": 5.0}
 
 
-def test_datasets_load_the_file_as_it_is(pairs, tmp_path, monkeypatch):
+def test_datasets_load_the_file_as_it_is(pairs, tmp_path):
+    import datasets  # takes a second, which other tests need not wait for
+
     write_set(pairs, tmp_path / "set.jsonl")
     found = datasets.load_dataset("json", data_files=str(tmp_path / "set.jsonl"), cache_dir=str(tmp_path / "cache"))
     assert found["train"][0]["messages"][1] == {"role": "assistant", "content": "Good day."}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from corpus.languages import LANGUAGES
 
 # Stable everywhere: the same examples at every run, on every machine.
-laws = settings(max_examples=2_000, deadline=None, derandomize=True, database=None)
+laws = settings(max_examples=1_000, deadline=None, derandomize=True, database=None)
 fewer = settings(laws, max_examples=300)  # for what other laws already cover in part
 few = settings(laws, max_examples=150)    # for what reads files
 
