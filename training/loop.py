@@ -105,6 +105,7 @@ def train(settings, model, tokenizer, batches, val_batches, sample, kind="base",
                 progress.count(sum(x.numel() for x, _, _ in used))
                 if counters["iter_num"] % LOG_INTERVAL == 0 or counters["iter_num"] == settings.max_iters:
                     log(folder, counters, progress, model, learning_rate=rate, **losses.read(counters))
+        progress.try_to("draw loss.png", folder.plot, True)
         progress.try_to("say how it ended", say,
                         advice.how_it_ended(settings, folder, counters, None if last else stopping))
     if stopping and not last:

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import math
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from training.settings import MOST_SEQUENCES
 NOT_KEPT = ("data_dir", "out_dir", "model_path", "init_from",  # paths, and what each part of a run may change
             "overwrite", "reset_optimizer", "device", "threads", "wandb")
 ANEW = {"data": "The shards are not what they were", "eval_tokens": "Another part of the validation split is read"}
+
+SECONDS_BETWEEN_PICTURES = 10
 
 
 class RunFolder:
@@ -71,6 +74,7 @@ class RunFolder:
         if self.writes and not settings.overwrite:
             _trim(self.metrics, -1 if self.resumed_at is None else self.resumed_at)
         self.seconds = 0.0 if settings.overwrite else _seconds(self.metrics)
+        self.drawn = time.monotonic()
         self.wandb, self.tracker = settings.wandb and self.writes, None
 
     def _go_on(self, settings):
@@ -225,10 +229,12 @@ class RunFolder:
             if self.writes:
                 self._write(self.best, counters)
 
-    def plot(self):
-        """Draw metrics.jsonl as loss.png."""
-        if self.writes:
+    def plot(self, at_once=False):
+        """Draw metrics.jsonl as loss.png; unless at once, no more often than somebody may look at it: drawing takes as
+        long as many updates of a small model."""
+        if self.writes and (at_once or time.monotonic() - self.drawn > SECONDS_BETWEEN_PICTURES):
             plot_losses(self.metrics, self.picture, str(self.path))
+            self.drawn = time.monotonic()
 
 
 def _digest(content):

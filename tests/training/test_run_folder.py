@@ -13,6 +13,7 @@ from checkpoint import background
 from tests.support.runs import rows
 from tests.support.tiny import make_shards, tiny_model
 from tokenizer import Tokenizer
+from training import run_folder
 from training.optimizers import make_optimizer
 from training.run_folder import RunFolder
 from training.settings import LoopSettings
@@ -263,9 +264,19 @@ def test_the_curve_is_a_picture_of_whatever_rows_there_are(opened):
     folder = opened()
     for row in ({"val_loss": 4.0}, {"train_loss": 3.0}, {"val_loss": 2.0, "bits_per_byte": None}):
         folder.log(counted(10), **row)
-        folder.plot()
+        folder.plot(at_once=True)
         assert (folder.path / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in folder.path.iterdir()) == ["loss.png", "metrics.jsonl"]
+
+
+def test_the_curve_is_not_drawn_more_often_than_somebody_may_look_at_it(opened, monkeypatch):
+    folder = opened()
+    folder.log(counted(10), val_loss=4.0)
+    folder.plot()
+    assert not folder.picture.exists()  # the run has just begun
+    monkeypatch.setattr(run_folder, "SECONDS_BETWEEN_PICTURES", 0)
+    folder.plot()
+    assert folder.picture.exists()
 
 
 # ---- what is kept
