@@ -5,10 +5,10 @@ Write a checkpoint in the form that other programs read.
     python export_xcoax.py --model-path out/xcoax_instruct/best_checkpoint.pt --format gguf --output exported/chat
     python export_xcoax.py --format llama2c --dtype int8 --output exported/llama2c
 
-hf        a folder for Hugging Face's transformers: LlamaForCausalLM and a fast tokenizer; float32, float16, bfloat16.
-          train_xcoax.py --init-from and the samplers' --model-path take it back
-gguf      for llama.cpp and Ollama; float32, float16, int8 (q8_0)
-llama2c   for llama2.c: float32 for its run, int8 for its runq
+    hf        for Hugging Face's transformers: LlamaForCausalLM and a fast tokenizer; float32, float16, bfloat16.
+              train_xcoax.py --init-from and the samplers' --model-path take such a folder back
+    gguf      for llama.cpp and Ollama; float32, float16, int8 (q8_0)
+    llama2c   for llama2.c; float32 for its run, int8 for its runq
 
 Each is a folder with a README.md that says how it is used. It is read back and compared with the checkpoint before it
 gets its name: where logits differ by more than the numbers explain, or ids do, nothing is left of it. llama.cpp and
@@ -36,8 +36,10 @@ from sampling.controls import Controls
 from tokenizer import BOS_ID, EOS_ID
 
 TEXTS = 1000
-EXTRA = ("README.md", "reversal.py", "Modelfile", "tokenizer.bin", "config.json", "generation_config.json",
-         "tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+NAMES = {"README.md", "reversal.py",  # of all files that an export may hold
+         "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+         "tokenizer.model", "Modelfile", "model-float32.gguf", "model-float16.gguf", "model-int8.gguf", "model.bin",
+         "model_q80.bin", "tokenizer.bin"}
 
 
 @dataclass
@@ -88,7 +90,7 @@ def main():
     opened = open_model(settings.model_path, device="cpu", dtype="float32")
     use, file, exact = use_of(opened), room.FILES[settings.dtype], settings.format == "hf"
     say(str(opened))
-    with new_folder(settings.output, {*EXTRA, *room.FILES.values()} if settings.overwrite else ()) as folder:
+    with new_folder(settings.output, NAMES, settings.overwrite) as folder:
         room.write(folder, opened, settings.dtype, use)
         (folder / "README.md").write_text(card.readme(opened, settings.format, file, use), encoding="utf-8")
         if opened.tokenizer.direction == "reverse":

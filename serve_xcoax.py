@@ -97,6 +97,8 @@ class ServeSettings:
                 raise ValueError(f"--{name} takes a number above 0, or off")
         if self.controls.tokens > self.most_tokens:
             raise ValueError(f"--tokens {self.controls.tokens} is more than --most-tokens {self.most_tokens}")
+        if self.log and not Path(self.log).absolute().parent.is_dir():
+            raise ValueError(f"--log {self.log}: there is no folder {Path(self.log).parent}. Make it, or name another.")
         if not 0 <= self.port < 2**16:
             raise ValueError(f"--port {self.port}: a port is a number from 0 to 65535")
 
@@ -138,22 +140,26 @@ def writer_of(opened, settings):
     decoder = Decoder(opened.model, opened.dtype, settings.quantize)
     settle_threads(decoder, settings.threads)
     stop_ids = STOP_IDS if opened.kind == "instruct" else opened.tokenizer.stop_ids
-    return Writer(decoder, stop_ids, settings.rows, settings.max_waiting)
+    return Writer(decoder, stop_ids, settings.rows, settings.max_waiting, identity(opened.path) if settings.log else {})
 
 
 def main():
     settings = parse(ServeSettings, __doc__)
     kiosk = settings.kiosk and {"endings": read_endings(settings.kiosk), "pause": settings.pause}
     listening = listen(settings)
-    opened = open_model(settings.model_path, "base", settings.device, settings.dtype)
+    opened = open_model(settings.model_path, device=settings.device, dtype=settings.dtype)
+    if opened.kind != "base":
+        raise ValueError(f"{settings.model_path} writes instructions, not texts. Name it so, and with --model-path a "
+                         f"model that writes texts:\n    {commands.serve(instruct_path=settings.model_path)}")
     chat = None if kiosk else open_chat(settings)
     served = Served(Path(opened.path).resolve().parent.name, writer_of(opened, settings), opened.tokenizer,
                     settings.controls, Rate(settings.rate), chat, kiosk, settings.speed, settings.longest,
-                    settings.most_tokens, settings.log, identity(opened.path) if settings.log else None)
+                    settings.most_tokens, settings.log)
     allow_many()
     host, port = listening.getsockname()[:2]
     say(f"{opened.described(served.writer.decoder.kind)}\n"
-        f"http://{f'[{host}]' if ':' in host else host}:{port}/ shows the page. Ctrl-C ends it.")
+        f"http://{f'[{host}]' if ':' in host else host}:{port}/ shows the page{', /chat the chat' * bool(chat)}. "
+        "Ctrl-C ends it.")
     Server(make_app(served), served.writers, settings.proxy).run(sockets=[listening])
 
 

@@ -2,11 +2,12 @@
 Reverse the words of a text, exactly as they are reversed for training: those of the arguments, or of standard input.
 
     python wtac.py 'butterfly in the sky.'
-    ./run model.bin -z tokenizer.bin -i "$(python wtac.py 'butterfly in the sky.')" | python wtac.py
+    ./run model.bin -z tokenizer.bin -i "$(python wtac.py 'butterfly in the sky.')" | python wtac.py --whole
 
 The arguments are an ending: where running text has a space before it, it gets one, which reversed is its last
 character. Standard input is reversed line by line as the lines come, so that what a program writes backwards can be
-read while it is written. A line that is reversed twice is as it was. It needs neither PyTorch nor SentencePiece.
+read while it is written, its last paragraph first; with --whole all of it is reversed at its end, paragraphs too.
+Reversed twice, it is as it was. It needs neither PyTorch nor SentencePiece.
 """
 
 import argparse
@@ -28,6 +29,8 @@ _BYTES = re.compile("[\udc80-\udcff]+")
 def parser():
     found = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     found.add_argument("words", nargs="*", metavar="WORD", help="an ending; without one, standard input is read")
+    found.add_argument("--whole", action="store_true",
+                       help="reverse the order of the lines, too: nothing is written before the input has ended")
     found.add_argument("--bytes", action="store_true", help="keep what is no UTF-8; else it becomes U+FFFD")
     return found
 
@@ -40,7 +43,7 @@ def main():
         ending = " ".join(settings.words)
         parts = [reversed_text(" " * space_before(ending) + ending), "\n"]
     else:
-        parts = lines(sys.stdin.fileno(), "surrogateescape" if settings.bytes else "replace")
+        parts = lines(sys.stdin.fileno(), "surrogateescape" if settings.bytes else "replace", settings.whole)
     try:
         for part in parts:
             sys.stdout.buffer.write(part.encode("utf-8", "surrogateescape"))
@@ -54,19 +57,26 @@ def reversed_text(text):
     return _BYTES.sub(lambda found: found[0][::-1], reverse(text))
 
 
-def lines(source, errors="replace"):
-    """The reversed lines of a file descriptor in parts, each line as soon as it is whole."""
-    decoder, line = codecs.getincrementaldecoder("utf-8")(errors), Line()
+def lines(source, errors="replace", whole=False):
+    """The reversed lines of a file descriptor in parts, each line as soon as it is there; or the whole as one, reversed
+    but for the newline at its end."""
+    decoder, line, end = codecs.getincrementaldecoder("utf-8")(errors), Line(), ""
     while True:
         data = os.read(source, 2**16)
-        *whole, rest = decoder.decode(data, final=not data).split("\n")
-        for text in whole:
+        text = decoder.decode(data, final=not data)
+        if whole:
+            text, end = end + text, ""
+            if text.endswith("\n"):
+                text, end = text[:-1], "\n"
+        *complete, rest = [text] if whole else text.split("\n")
+        for text in complete:
             line.add(text)
             yield from line.reversed()
             yield "\n"
         line.add(rest)
         if not data:
             yield from line.reversed()
+            yield end
             return
 
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from backchat import records
 from backchat.pair_lines import to_json
+from program import commands
 from program.files import atomic_write
 from program.settings import launch, parse
 from program.streams import say
@@ -90,8 +91,9 @@ def write_set(pairs_path, output, share=0.5):
     found = [_scored(record) for _, record in records.read_file(pairs_path)]
     pairs = [pair for pair in found if pair is not None]
     if not pairs:
-        raise ValueError(f"{pairs_path} has no pair with mean_log_prob and pmi. Score its pairs first:\n    python "
-                         f"sample_xcoax_instruct.py --input {pairs_path} --output scored.jsonl --score")
+        raise ValueError(f"{pairs_path} has no pair with mean_log_prob and pmi. Write instructions for its responses "
+                         "first, or with --score score the pairs that it holds:\n    "
+                         f"{commands.sample('instruct', input=pairs_path, output='pairs.jsonl')}")
     kept, counted = choose(pairs, share)
     with atomic_write(output) as file:
         for instruction, response, mean_log_prob, pmi in (pairs[i] for i in kept):

@@ -56,6 +56,8 @@ hard to read. `reversal.py` in this folder does both, and needs nothing else:
 """
 
 _HUGGING_FACE = """\
+With `pip install torch transformers`, in this folder:
+
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 {imports}
@@ -72,10 +74,12 @@ of control tokens end in U+2581: nothing else spells them.
 """
 
 _GGUF = """\
+With `pip install llama-cpp-python`, in this folder:
+
 ```python
 from llama_cpp import Llama
 {imports}
-model = Llama("{file}", n_ctx={block_size})
+model = Llama("{file}", n_ctx={block_size}, verbose=False)
 prompt = {prompt}
 inputs = {head} + model.tokenize(prompt.encode(), add_bos=False){middle}
 ids = []
@@ -83,7 +87,7 @@ for token in model.generate(inputs, temp={temperature}, top_k={top_k}, top_p=1.0
     if token in {stop_ids} or len(inputs) + len(ids) == {block_size}:
         break
     ids.append(token)
-print({reverse}(model.detokenize({shown}).decode(errors="replace")))
+print({reverse}(model.detokenize({shown}).decode(errors="replace")).strip())
 ```
 
 `Modelfile` is for Ollama: `ollama create backwards -f Modelfile`.{reminder}
@@ -94,8 +98,14 @@ _LLAMA2C = """\
 {command}
 ```
 
-`{program}` is compiled from {program}.c of llama2.c.{reminder}
+`{program}` is compiled from {program}.c of llama2.c (`make runfast`).{reminder}
 """
+
+_FILTER = """ wtac.py, a filter that reverses words, belongs to the
+project from which this model comes; so run it there, with this folder's name before the two files. Without --whole the
+paragraphs appear as they are written, the last one first."""
+_MARKERS = """ The shell must be bash: between `$'` and `'`
+stand the markers of the template. What is printed is the instruction, and below it the response."""
 
 
 def reversal():
@@ -133,7 +143,7 @@ def _usage(opened, format, file, use):
     backward, instruct = opened.tokenizer.direction == "reverse", opened.kind == "instruct"
     if format == "llama2c":
         return _LLAMA2C.format(command=_command(opened, file, use), program=llama2c.PROGRAMS[file],
-                               reminder=" wtac.py is the filter of this project that reverses words." * backward)
+                               reminder=_FILTER * backward + _MARKERS * instruct)
     prompt = '"The cat is sleeping."' if instruct else '"the end."' if backward else '"Once upon a time"'
     if backward:
         prompt = f"reverse({prompt})" if instruct else f"reversed_ending({prompt})"
@@ -157,10 +167,12 @@ def _command(opened, file, use):
         prompt = "\"$(python wtac.py 'the end.')\"" if backward else "'Once upon a time'"
     else:
         head, middle = (llama2c.spelled(ids) for ids in (use.head[1:], use.middle))
-        response = "\"$(echo 'The cat is sleeping.' | python wtac.py)\"" if backward else "'The cat is sleeping.'"
+        response = "'The cat is sleeping.'"
+        if backward:
+            response = f'"$(echo {response} | python wtac.py --whole)"'
         prompt = f"$'{head}'{response}$'{middle}'"
-    parts = [f"./{llama2c.PROGRAMS[file]} {file} -z tokenizer.bin -t {use.temperature} -i {prompt}",
-             *(["tr '\\v' '\\n'"] if use.middle else []), *(["python wtac.py"] if backward else [])]
+    parts = [f"./{llama2c.PROGRAMS[file]} {file} -z tokenizer.bin -t {use.temperature} -p 1 -i {prompt}",
+             *(["tr '\\v' '\\n'"] if use.middle else []), *(["python wtac.py --whole"] if backward else [])]
     return " | ".join(parts)
 
 

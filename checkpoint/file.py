@@ -112,6 +112,9 @@ def load(path, kind=None, flag="--model-path", tensors=True):
     if (path / BEST).is_file():
         raise FileNotFoundError(f"{path} is a folder. Name the checkpoint in it: {flag} {path / BEST}")
     if not path.is_file() and not (path / CONFIG).is_file():
+        if (path / "tokenizer.bin").is_file() or any(path.glob("*.gguf")):
+            raise FileNotFoundError(f"{path} was exported for another program. Of exported folders only those of "
+                                    "--format hf can be opened.")
         found = list(_others(kind))
         make = commands.train_to(path, kind or "base")
         raise FileNotFoundError(f"No checkpoint at {path}. Train first:\n    {make}\n"

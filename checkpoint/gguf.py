@@ -135,7 +135,7 @@ def _modelfile(opened, name, use):
 FROM ./{name}
 TEMPLATE \"\"\"{head}{{{{ .Prompt }}}}{middle}\"\"\"
 PARAMETER num_ctx {opened.model.config.block_size}
-PARAMETER num_predict {use.tokens}
+PARAMETER num_predict {min(use.tokens, opened.model.config.block_size // 2)}
 PARAMETER temperature {use.temperature}
 PARAMETER top_k {use.top_k}
 PARAMETER top_p 1.0

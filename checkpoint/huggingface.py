@@ -39,7 +39,7 @@ def write(folder, opened, dtype, use):
     _write_json(folder / CONFIG, _config_json(c, dtype) | {"backgpt": own})
     _write_json(folder / "generation_config.json", {
         "bos_token_id": BOS_ID, "eos_token_id": list(use.stop_ids), "pad_token_id": EOS_ID, "do_sample": True,
-        "temperature": use.temperature, "top_k": use.top_k, "top_p": 1.0, "max_new_tokens": use.tokens})
+        "temperature": use.temperature, "top_k": use.top_k, "top_p": 1.0, "max_length": c.block_size})
     _write_json(folder / "tokenizer_config.json", {
         "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": name[BOS_ID], "eos_token": name[EOS_ID],
         "pad_token": name[EOS_ID], "model_max_length": c.block_size, "clean_up_tokenization_spaces": False,
@@ -72,7 +72,7 @@ def load(folder):
         weights = _joined(found, config)
     except (KeyError, TypeError, ValueError, OSError, safetensors.SafetensorError) as error:
         raise ValueError(f"{folder} is no whole folder that export_xcoax.py has written ({error}). Export the "
-                         "checkpoint again.") from error
+                         f"checkpoint again; if another program has saved it, copy {_TOKENIZER} into it.") from error
     return {"config": asdict(config), "tokenizer": tokenizer, "model": weights, **own}
 
 

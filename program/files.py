@@ -49,25 +49,27 @@ def atomic_write(path, mode="wb"):
 
 
 @contextlib.contextmanager
-def new_folder(path, overwrite=()):
+def new_folder(path, known, overwrite=False):
     """A folder beside path, to be filled with files, which is moved to path when all went well; a failure leaves
     nothing of it.
 
-    What stands at path is refused, unless it is an empty folder, or one that holds nothing but files of the names in
-    overwrite: that one is then deleted. Raises FileExistsError, or OSError that says what could not be written.
+    known are the names of files that may be in it. What stands at path is refused, unless it is an empty folder or, to
+    overwrite, one that holds nothing but such files: that one is then deleted. Raises FileExistsError, or OSError that
+    says what could not be written.
     """
     path = Path(path)
     if os.path.lexists(path):
         if not path.is_dir():
             raise FileExistsError(f"{path} is a file, and a folder is to be written. Name another.")
-        strange = sorted(entry.name for entry in path.iterdir() if entry.name not in overwrite or entry.is_dir())
+        strange = sorted(entry.name for entry in path.iterdir() if entry.name not in known or entry.is_dir())
         if strange:
-            raise FileExistsError(f"{path} exists, with {', '.join(strange[:3])}{' …' if strange[3:] else ''} in it. "
-                                  "Name another folder" + (", or empty it." if overwrite else ", or add --overwrite."))
-    path.parent.mkdir(parents=True, exist_ok=True)
+            raise FileExistsError(f"{path} is a folder that holds other things ({', '.join(strange[:3])}"
+                                  f"{' …' if strange[3:] else ''}). Name another.")
+        if any(path.iterdir()) and not overwrite:
+            raise FileExistsError(f"{path} exists. Name another folder, or add --overwrite.")
     beside, old = (path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial") for _ in range(2))
-    beside.mkdir()
     try:
+        beside.mkdir(parents=True)
         yield beside
         for name in (entry.name for entry in beside.iterdir()):
             with open(beside / name, "rb") as file:

@@ -94,7 +94,8 @@ def test_an_output_that_exists_is_kept_without_overwrite(paths, tmp_path, few_te
 def test_overwrite_deletes_nothing_but_exports(paths, tmp_path, few_texts, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "diary.txt").write_text("Dear diary")
-    assert "diary.txt" in error(capsys, paths["base"], tmp_path / "mine", "--overwrite")
+    for more in ([], ["--overwrite"]):
+        assert "diary.txt" in (said := error(capsys, paths["base"], tmp_path / "mine", *more)) and "--ov" not in said
     assert (tmp_path / "mine" / "diary.txt").read_text() == "Dear diary"
     assert "is a file" in error(capsys, paths["base"], tmp_path / "mine" / "diary.txt", "--overwrite")
 

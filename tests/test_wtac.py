@@ -22,12 +22,12 @@ def run(*args, data=b"", **options):
     return subprocess.run([*COMMAND, *args], input=data, cwd=ROOT, capture_output=True, **options)
 
 
-def filtered(data, errors="replace"):
+def filtered(data, errors="replace", whole=False):
     """What becomes of bytes, without a process."""
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.seek(0)
-        return "".join(wtac.lines(file.fileno(), errors)).encode("utf-8", "surrogateescape")
+        return "".join(wtac.lines(file.fileno(), errors, whole)).encode("utf-8", "surrogateescape")
 
 
 # ---- what it writes
@@ -52,6 +52,14 @@ def test_every_line_is_reversed_as_for_training_however_long_it_is(text, piece):
     text = text.encode("utf-8", "replace").decode()  # what a file can hold
     with patch.object(wtac, "PIECE", piece):
         assert filtered(text.encode()).decode() == "\n".join(map(reverse, text.split("\n")))
+
+
+@given(any_text, st.integers(1, 9))
+def test_the_whole_is_reversed_as_one_text_but_for_the_newline_at_its_end(text, piece):
+    text = text.encode("utf-8", "replace").decode()
+    with patch.object(wtac, "PIECE", piece):
+        assert filtered(text.encode() + b"\n", whole=True).decode() == reverse(text) + "\n"
+        assert text.endswith("\n") or filtered(text.encode(), whole=True).decode() == reverse(text)
 
 
 @given(st.lists(st.one_of(st.binary(max_size=4), st.sampled_from([b"a", b" ", b"3.14", b"\n", b"\r\n", "é".encode()])))

@@ -75,7 +75,8 @@ async def write(served, request):
                 events.append(event("text", sample=i, text=new))
             if ended:
                 events.append(event("end", sample=i, whole=whole))
-                served.keep(given=ending, text=growth.joined(ending), whole=whole, seed=text.seed, controls=controls)
+                served.keep(served.writer, controls, given=ending, text=growth.joined(ending), whole=whole,
+                            seed=text.seed)
         return events
 
     return Stream(job, with_places(job, news))
@@ -100,7 +101,7 @@ async def ask(served, request):
         if job.result is None:
             return []
         for found in job.result[:1]:
-            served.keep(response=response, instruction=found.instruction, seed=controls.seed, controls=controls)
+            served.keep(writer, controls, response=response, instruction=found.instruction, seed=controls.seed)
         return [event("questions", questions=[{"question": found.instruction, "count": found.count}
                                               for found in job.result])]
 

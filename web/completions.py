@@ -79,11 +79,19 @@ def asked_of(served, fields):
 class Choice:
     """One text of an answer: its growth, cut where a stop string appears at the growing side."""
 
-    def __init__(self, text, growth, stops):
+    def __init__(self, text, growth, stops, over=lambda choice: None):
         self.text, self.growth, self.stops, self.held, self.reason = text, growth, stops, "", None
+        self.told, self.over = "", over  # all pieces; over(choice) is called at its end
 
     def piece(self):
         """What is new of the text and cannot change any more; sets reason at its end."""
+        new = self.next_piece()
+        self.told = new + self.told if self.growth.backward else self.told + new
+        if self.reason:
+            self.over(self)
+        return new
+
+    def next_piece(self):
         ended, ids = self.text.ended, self.text.ids[:]  # in this order: the thread that writes goes on meanwhile
         new = self.growth.rest(ids) if ended else self.growth.more(ids)
         whole = new + self.held if self.growth.backward else self.held + new
@@ -117,8 +125,8 @@ async def pieces(job, choices):
     """Lists of (number, piece, reason or None) of choices that are not over yet."""
     async for _ in job.changes(SAID_EVERY):
         open_ones = [(i, choice) for i, choice in enumerate(choices) if choice.reason is None]
-        found = [(i, choice.piece(), choice.reason) for i, choice in open_ones]
-        yield [(i, piece, choices[i].reason) for i, piece, _ in found if piece or choices[i].reason]
+        found = [(i, choice.piece()) for i, choice in open_ones]
+        yield [(i, piece, choices[i].reason) for i, piece in found if piece or choices[i].reason]
         if all(choice.reason for choice in choices):
             return
 
@@ -142,7 +150,13 @@ async def complete(served, request):
             given.append(prompt)
             growths.append(Growth(served.tokenizer, ids, prompt))
     job = served.begin(served.writer, request, starts, controls.tokens, controls.filters())
-    choices = [Choice(text, growth, stops) for text, growth in zip(job.texts, growths)]
+
+    def over(choice):
+        ending = given[choices.index(choice)]
+        served.keep(served.writer, controls, given=ending, seed=choice.text.seed, whole=choice.reason == "stop",
+                    text=choice.told + ending if choice.growth.backward else ending + choice.told)
+
+    choices = [Choice(text, growth, stops, over) for text, growth in zip(job.texts, growths)]
     head = {"id": f"cmpl-{random.SystemRandom().getrandbits(96):024x}", "object": "text_completion",
             "created": int(time.time()), "model": served.name, "direction": served.direction}
     if asked.stream:

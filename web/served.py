@@ -32,7 +32,6 @@ class Served:
     longest: int = 20_000       # characters of an ending
     most_tokens: int = 1000     # of one text
     log: str | None = None      # a file
-    model: dict | None = None   # that wrote, for the log
 
     @property
     def direction(self):
@@ -76,10 +75,10 @@ class Served:
         seed = random.SystemRandom().randrange(2**31) if controls.seed is None else controls.seed
         return replace(controls, seed=seed)
 
-    def keep(self, controls, **record):
-        """Append what was written to the log, where there is one: nothing is kept elsewhere."""
+    def keep(self, writer, controls, **record):
+        """Append what a writer has written to the log, where there is one: nothing is kept elsewhere."""
         if self.log:
-            line = {**record, "settings": str(controls), **(self.model or {})}
+            line = {**record, "settings": str(controls), **writer.identity}
             try:
                 append(self.log, json.dumps(line, ensure_ascii=False) + "\n")
             except OSError as error:  # a full disk is no reason to leave a wall empty

@@ -77,7 +77,8 @@ class Job:
 class Writer:
     """Writes with one model for all its readers: at most so many texts at a time, while at most so many wait."""
 
-    def __init__(self, decoder, stop_ids, rows, most_waiting):
+    def __init__(self, decoder, stop_ids, rows, most_waiting, identity=None):
+        self.identity = identity or {}         # of the model, for a log
         self.decoder, self.stop_ids, self.rows, self.most_waiting = decoder, stop_ids, rows, most_waiting
         self.waiting, self.leaving, self.closing = deque(), [], False
         self.texts = {}                        # those that have a row, by their number in the batch

@@ -32,7 +32,7 @@ def make_served(direction="reverse", rows=4, most_waiting=8, stop_ids=None, chat
     tokenizer = TOKENIZERS[direction]
 
     def writer(stop_ids):
-        return Writer(decoder(direction), stop_ids, rows, most_waiting)
+        return Writer(decoder(direction), stop_ids, rows, most_waiting, {"model": f"stops at {min(stop_ids)}"})
 
     return Served("tiny", writer(tokenizer.stop_ids if stop_ids is None else stop_ids), tokenizer,
                   **{"controls": Controls(top_k=20, tokens=30), "rate": Rate(None), "most_tokens": 10**6,

@@ -114,11 +114,15 @@ def test_addresses_that_have_not_come_for_a_minute_are_forgotten(monkeypatch):
 
 def test_texts_are_kept_only_where_a_log_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with serving(log="kept.jsonl", model={"model": "tiny.pt"}, controls=Controls(top_k=20, tokens=9)) as site:
+    with serving(log="kept.jsonl", chat=True, controls=Controls(top_k=20, tokens=9)) as site:
         [(text, _), _] = site.write(seed=7, n=2)
-        [first, second] = map(json.loads, (tmp_path / "kept.jsonl").read_text().splitlines())
+        site.post("/ask", response="The cat.")
+        answer = json.loads(site.post("/v1/completions", prompt=ENDING, seed=7, top_k=20, max_tokens=9)[2])
+        [first, second, asked, completed] = map(json.loads, (tmp_path / "kept.jsonl").read_text().splitlines())
     assert {first["seed"], second["seed"]} > {7} and text + ENDING in (first["text"], second["text"])
-    assert first["given"] == ENDING and first["model"] == "tiny.pt" and "tokens=9" in first["settings"]
+    assert first["given"] == ENDING and first["model"] == "stops at 1" and "tokens=9" in first["settings"]
+    assert asked["response"] == "The cat." and asked["model"] == "stops at 0"
+    assert completed["text"] == answer["choices"][0]["text"] + ENDING and completed["model"] == "stops at 1"
     (tmp_path / "kept.jsonl").unlink()
     with serving() as site:
         site.write(seed=7)
