@@ -7,10 +7,8 @@ From prompts to what follows them, all in ids: one text or many at a time, and o
 import torch
 
 from sampling.choosing import sample_next
-from sampling.controls import FILTERS, check
+from sampling.controls import check
 from sampling.decoding import decoder_of
-
-DEFAULTS = {"temperature": 1.0, "top_k": None, "top_p": None, "min_p": None}  # of sample_next
 
 
 def generate(model, idx, max_new_tokens, **options):
@@ -106,7 +104,6 @@ class Batch:
         prompt = prompt[-self.block_size :]
         number, self.added = self.added, self.added + 1
         if limit > 0:
-            filters = tuple(filters.get(name, DEFAULTS[name]) for name in FILTERS)
             self.unfinished[number] = Text(prompt, limit, uniform, generator, filters)
             self.waiting.append(number)
         return number
@@ -158,9 +155,9 @@ class Batch:
         groups, drawn = {}, torch.zeros(len(texts), dtype=torch.long, device=logits.device)
         for b, text in enumerate(texts):
             if text is not None:
-                groups.setdefault(text.filters, []).append(b)
+                groups.setdefault(tuple(sorted(text.filters.items())), []).append(b)
         for filters, rows in groups.items():
-            drawn[rows] = sample_next(logits[rows], *filters, generator=[texts[b].generator for b in rows])
+            drawn[rows] = sample_next(logits[rows], **dict(filters), generator=[texts[b].generator for b in rows])
         return drawn
 
     def read(self):
