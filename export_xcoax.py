@@ -24,16 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from backchat.template import END, HEAD, MIDDLE, STOP_IDS
+from backchat.use import use_of
 from checkpoint import card, open_model
-from checkpoint.exporting import Use, compare
+from checkpoint.exporting import compare
 from corpus import tales
 from corpus.languages import LANGUAGES
 from program.files import new_folder
 from program.settings import launch, parse
 from program.streams import say
-from sampling.controls import Controls
-from tokenizer import BOS_ID, EOS_ID
 
 TEXTS = 1000
 NAMES = {"README.md", "reversal.py",  # of all files that an export may hold
@@ -67,14 +65,6 @@ def room_of(format):
     else:
         from checkpoint import llama2c as found
     return found
-
-
-def use_of(opened):
-    """How a model is used by default."""
-    controls = Controls()
-    around = ((HEAD, MIDDLE, END[0], tuple(STOP_IDS)) if opened.kind == "instruct" else
-              ((BOS_ID,), (), EOS_ID, opened.tokenizer.stop_ids))
-    return Use(*around, controls.temperature, controls.top_k, controls.tokens)
 
 
 def texts():

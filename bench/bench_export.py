@@ -24,15 +24,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import runtimes
 
-from backchat.template import END, HEAD, MIDDLE, STOP_IDS
+from backchat.use import use_of
 from checkpoint import gguf, huggingface, llama2c, open_model
-from checkpoint.exporting import Use
 from program.settings import launch, parse
 from program.streams import say
 from sampling import generate
 from sampling.decoding import Decoder
 from sampling.threads import settle_threads
-from tokenizer import BOS_ID, EOS_ID
+from tokenizer import BOS_ID
 
 
 @dataclass
@@ -55,15 +54,14 @@ class BenchSettings:
 
 def prompts(opened, text):
     """(how the model is used, ids that our engine is given, the prompt of llama2.c, the ids that it reads)."""
-    tokenizer, space = opened.tokenizer, opened.tokenizer.encode(" ")
+    tokenizer, space, use = opened.tokenizer, opened.tokenizer.encode(" "), use_of(opened)
     if opened.kind == "instruct":
-        use, ids = Use(HEAD, MIDDLE, END[0], tuple(STOP_IDS), 0.8, 200, 500), tokenizer.encode_text(text)
-        around = [llama2c.spelled(part).encode().decode("unicode_escape") for part in (HEAD[1:], MIDDLE)]
-        return (use, [*HEAD, *ids, *MIDDLE], around[0] + tokenizer.decode(ids) + around[1],
-                [BOS_ID, *space, *HEAD[1:], *ids, *MIDDLE])
+        ids = tokenizer.encode_text(text)
+        around = [llama2c.spelled(part).encode().decode("unicode_escape") for part in (use.head[1:], use.middle)]
+        return (use, [*use.head, *ids, *use.middle], around[0] + tokenizer.decode(ids) + around[1],
+                [BOS_ID, *space, *use.head[1:], *ids, *use.middle])
     ids = tokenizer.encode_ending(text)
-    return (Use((BOS_ID,), (), EOS_ID, tokenizer.stop_ids, 0.8, 200, 500), ids, tokenizer.decode(ids),
-            [BOS_ID, *space, *ids[1:]])
+    return use, ids, tokenizer.decode(ids), [BOS_ID, *space, *ids[1:]]
 
 
 def ours(opened, prompt, use, tokens, form):

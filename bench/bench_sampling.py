@@ -34,8 +34,8 @@ sys.path.insert(0, str(ROOT))
 
 import runtimes
 
+from backchat.use import use_of
 from checkpoint import OpenModel
-from checkpoint.exporting import Use
 from model import GPT, GPTConfig
 from program import commands
 from program.settings import launch, parse
@@ -122,7 +122,7 @@ def ours(root, shape, form, rows, tokens):
 class Numbered:
     """A tokenizer in name only: the weights are random."""
 
-    direction, vocab_size = "reverse", GPTConfig.vocab_size
+    direction, vocab_size, stop_ids = "reverse", GPTConfig.vocab_size, (EOS_ID,)
 
     def name(self, i):
         return f"<{i}>"
@@ -142,8 +142,8 @@ def exported(room, folder, shape, dtype):
         folder.mkdir()
         torch.manual_seed(1)
         model = GPT(GPTConfig(n_layer=layers, n_head=heads, n_embd=width, block_size=512)).eval()
-        room.write(folder, OpenModel("random", "base", model, Numbered(), torch.device("cpu"), torch.float32, {}, {}),
-                   dtype, Use((), (), EOS_ID, (), 0.8, 200, 500))
+        opened = OpenModel("random", "base", model, Numbered(), torch.device("cpu"), torch.float32, {}, {})
+        room.write(folder, opened, dtype, use_of(opened))
     return folder
 
 

@@ -1,5 +1,5 @@
 """
-What every format of an export needs: how the model is to be used, and whether what was written is what was to be.
+What every format of an export needs: the names by which it is known, and whether what was written is what was to be.
 """
 
 import math
@@ -15,27 +15,6 @@ CONFIG, WEIGHTS = "config.json", "model.safetensors"  # of a folder for transfor
 # 0.02 and up to 0.1; where two matrices are mistaken for one another it is 1 and more.
 LARGEST_DIFFERENCE = {"float32": 1e-4, "float16": 0.01, "bfloat16": 0.1, "int8": 0.2}
 _PRICED = 20  # texts of which the price in bits is computed
-
-
-class Use(NamedTuple):
-    """How a model is to be used, which its weights do not tell."""
-
-    head: tuple      # ids before the text that is given: how a document begins, or the template
-    middle: tuple    # ids behind it, none for a base model
-    end: int         # id that ends what is written
-    stop_ids: tuple  # and all that do so
-    temperature: float
-    top_k: int
-    tokens: int      # the most that are written
-
-    def spelled(self, tokenizer, ids):
-        """The names of ids, as other programs read them."""
-        return "".join(tokenizer.name(i) for i in ids)
-
-    def chat_template(self, tokenizer):
-        """In Jinja: the last message, which is to be reversed text, becomes a prompt."""
-        head, middle = (self.spelled(tokenizer, ids) for ids in (self.head, self.middle))
-        return f"{head}{{{{ messages[-1]['content'] }}}}{middle}"
 
 
 class Compared(NamedTuple):
@@ -66,8 +45,8 @@ def compare(opened, model, cut, dtype, texts, prefix="", exact=False):
         raise ValueError(f"The export is not the checkpoint: its logits differ by {largest:.3g}, which is {share:.2g} "
                          f"of their standard deviation; {dtype} explains {LARGEST_DIFFERENCE[dtype]}.")
     before = tokenizer.encode(prefix)
-    pairs = [(text, cut(tokenizer.decode(tokenizer.encode_text(text))), tokenizer.encode_text(text))
-             for text in tqdm(texts, "ids", leave=False, disable=None)]
+    pairs = [(text, cut(tokenizer.decode(right)), right) for text, right in zip(
+        texts, map(tokenizer.encode_text, tqdm(texts, "ids", leave=False, disable=None)))]
     different = [pair for pair in pairs if pair[1] != [*before, *pair[2]]]
     if exact and different:
         text, theirs, right = different[0]

@@ -4,16 +4,12 @@ import functools
 
 import torch
 
-from backchat.template import END, HEAD, MIDDLE, STOP_IDS
+from backchat.use import use_of
 from checkpoint import OpenModel
-from checkpoint.exporting import Use
 from tests.support.checkpoints import COUNTERS, SETTINGS, TOKENIZER
 from tests.support.texts import TEXTS
 from tests.support.tiny import tiny_model
-from tokenizer import BOS_ID, EOS_ID, Tokenizer, train_tokenizer
-
-BASE = Use((BOS_ID,), (), EOS_ID, (EOS_ID, BOS_ID), 0.8, 200, 500)
-INSTRUCT = Use(HEAD, MIDDLE, END[0], tuple(STOP_IDS), 0.8, 200, 500)
+from tokenizer import Tokenizer, train_tokenizer
 
 
 @functools.cache
@@ -30,7 +26,7 @@ def opened(kind="base", tied=True, tokenizer=TOKENIZER, **shape):
             if "norm" in name:
                 p.uniform_(0.5, 1.5)
     found = OpenModel("tiny.pt", kind, model, tokenizer, torch.device("cpu"), torch.float32, SETTINGS, COUNTERS)
-    return found, INSTRUCT if kind == "instruct" else BASE
+    return found, use_of(found)
 
 
 IDX = [1, *range(300, 900, 25), 3, 4, 12, 2]
@@ -40,3 +36,6 @@ IDX = [1, *range(300, 900, 25), 3, 4, 12, 2]
 def logits(model, ids=IDX):
     """(T, vocab_size)"""
     return model(torch.tensor([ids]))[0][0]
+
+
+INSTRUCT = opened("instruct")[1]
