@@ -17,12 +17,12 @@ if __name__ == "__main__":
 
 import sys
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import tyro
 
 from checkpoint import identity, open_model
+from corpus.text_files import read_endings
 from program import commands
 from program.settings import launch, parse
 from program.streams import end_with_pipe
@@ -88,9 +88,7 @@ def main():
     pasts = Pasts(decoder, tokenizer, "the beginning was reached" if backward else "the end was reached",
                   model=lambda: identity(opened.path), as_json=settings.json)
     if settings.kiosk is not None:
-        endings = list(filter(str.strip, Path(settings.kiosk).read_text(encoding="utf-8").splitlines()))
-        if not endings:
-            raise ValueError(f"{settings.kiosk} holds no ending. Write one a line.")
+        endings = read_endings(settings.kiosk)
         if not settings.pause >= 0:
             raise ValueError(f"--pause {settings.pause}: seconds, 0 or more")
         kiosk = Kiosk(decoder, tokenizer, pasts.whole, pasts.model)

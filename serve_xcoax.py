@@ -26,6 +26,7 @@ import tyro
 
 from backchat.template import STOP_IDS
 from checkpoint import identity, open_model
+from corpus.text_files import read_endings
 from program import commands
 from program.settings import launch, parse
 from program.streams import say
@@ -116,14 +117,6 @@ def listen(settings):
                       "machine alone, or give the address of one of its networks.") from None
 
 
-def read_endings(path):
-    """The endings of a file, one a line."""
-    endings = [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    if not endings:
-        raise ValueError(f"{path} holds no ending. Write one a line.")
-    return endings
-
-
 def open_chat(settings):
     """What writes questions: (Writer, Tokenizer), or None."""
     path = settings.instruct_path or INSTRUCT_PATH
@@ -145,7 +138,7 @@ def writer_of(opened, settings):
 
 def main():
     settings = parse(ServeSettings, __doc__)
-    kiosk = settings.kiosk and {"endings": read_endings(settings.kiosk), "pause": settings.pause}
+    kiosk = settings.kiosk and {"endings": list(map(str.strip, read_endings(settings.kiosk))), "pause": settings.pause}
     listening = listen(settings)
     opened = open_model(settings.model_path, device=settings.device, dtype=settings.dtype)
     if opened.kind != "base":

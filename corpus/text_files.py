@@ -1,9 +1,10 @@
 """
-Text files: how one is divided into documents, and how a document longer than a book is cut.
+Text files: how one is divided into documents, and how a document longer than a book is cut; and files of endings.
 """
 
 import itertools
 from collections import Counter
+from pathlib import Path
 
 from corpus.files import not_utf8, open_file
 
@@ -131,3 +132,12 @@ def cut(text):
 def _piece_end(text, start):
     middle, end = start + MAX_DOCUMENT_CHARACTERS // 2, start + MAX_DOCUMENT_CHARACTERS
     return text.rfind("\n", middle, end) + 1 or end
+
+
+def read_endings(path):
+    """The lines of a UTF-8 file that are not blank, each an ending to write for. Raises ValueError where there is
+    none."""
+    endings = list(filter(str.strip, Path(path).read_text(encoding="utf-8-sig").splitlines()))
+    if not endings:
+        raise ValueError(f"{path} holds no ending. Write one a line.")
+    return endings
