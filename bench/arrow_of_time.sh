@@ -5,17 +5,22 @@
 #     bash bench/arrow_of_time.sh 'texts/*.parquet'                          # config/small.toml, seeds 1, 2, 3
 #     SEEDS="1 2" OUT=out/arrow2 bash bench/arrow_of_time.sh tales --max-iters 300
 #     CONFIG=config/tales.toml PREPROCESS="--vocab-size 4096 --num-chunks 2" bash bench/arrow_of_time.sh tales
+#     FORWARD="--vocab-size 8520" bash bench/arrow_of_time.sh 'texts/*.parquet'
 #
-# Flags after the corpus go to every training. Run again, it goes on where it was stopped; what is done is not done again.
+# FORWARD are flags of the preprocessing forward alone: the tokenizers are learned apart, and by the number of pieces
+# one comes to as many tokens as the other. Flags after the corpus go to every training. Run again, it goes on where it
+# was stopped; what is done is not done again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || { echo "Name a corpus: tales, or paths as preprocess_xcoax.py takes them" >&2; exit 2; }
 dataset=$1; shift
 python=${PYTHON:-.venv/bin/python} out=${OUT:-out/arrow} seeds=${SEEDS:-1 2 3} config=${CONFIG:-config/small.toml}
 
-for direction in reverse forward; do
-    "$python" preprocess_xcoax.py --dataset "$dataset" --direction $direction --data-dir "$out/data/$direction" ${PREPROCESS:-}
-done
+preprocess() {
+    "$python" preprocess_xcoax.py --dataset "$dataset" --direction "$1" --data-dir "$out/data/$1" ${PREPROCESS:-} "${@:2}"
+}
+preprocess reverse
+preprocess forward ${FORWARD:-}
 
 checkpoints=()
 for seed in $seeds; do
