@@ -70,12 +70,16 @@ class Decoder:
         return KVCache(self.config, rows, max_len, self.device, self.cache_dtype)
 
     @torch.inference_mode()
-    def read(self, idx, cache):
-        """Append ids idx (rows, T) to what the cache holds; return what the output layer reads, (rows, T, n_embd)."""
+    def read(self, idx, cache, counted=None):
+        """Append ids idx (rows, T) to what the cache holds; return what the output layer reads, (rows, T, n_embd).
+
+        Where counted (rows, T) is false there is padding on the right, which is passed over in C: what is returned for
+        it means nothing.
+        """
         (B, T), H = idx.shape, self.config.n_head
         cache.begin(T)
         if self.native:
-            return self.native.read(idx, cache)
+            return self.native.read(idx, cache, counted)
         turns = self.turns[cache.positions]  # (T, head_dim // 2), or (B, T, head_dim // 2)
         turns = turns[:, None] if cache.level else turns[:, :, None]
         x = F.embedding(idx.flatten(), self.embedding)  # (B * T, n_embd)
@@ -112,9 +116,10 @@ class Decoder:
         longest, lengths = max(map(len, row_of)), [len(prompt) for prompt in row_of]
         idx = torch.tensor([[*prompt, *[0] * (longest - len(prompt))] for prompt in row_of], device=self.device)
         cache = self.cache(len(row_of), max_len)
-        x = self.read(idx, cache)
+        ends = torch.tensor(lengths, device=self.device)
+        x = self.read(idx, cache, torch.arange(longest, device=self.device) < ends[:, None])
         cache.lengths = lengths  # without the padding on the right, which nothing has seen
-        x = x[torch.arange(len(row_of)), torch.tensor(lengths) - 1]
+        x = x[torch.arange(len(row_of)), ends - 1]
         if len(row_of) < len(order):
             cache.select(order)
             x = x[order]

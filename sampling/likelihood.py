@@ -74,7 +74,7 @@ def _score_batch(decoder, prompts, continuations):
     x, cache = decoder.prefill(prompts, max(map(len, prompts)) + T - 1)
     x = x[:, None]  # (B, 1, n_embd), from which the first id is predicted
     if T > 1:
-        x = torch.cat((x, decoder.read(ids[:, :-1], cache)), dim=1)  # (B, T, n_embd)
+        x = torch.cat((x, decoder.read(ids[:, :-1], cache, counted[:, 1:])), dim=1)  # (B, T, n_embd)
     x, targets = x[counted], ids[counted]
     parts = []
     for start in range(0, len(targets), _LOGIT_ROWS):

@@ -81,15 +81,19 @@ class NativeDecoder:
         self.kept += [tiles, steps, sums]
         return _Matrix(tiles.data_ptr(), steps.data_ptr(), sums.data_ptr(), number, rows, columns)
 
-    def read(self, idx, cache):
-        """What the output layer reads, (B, T, n_embd), for ids idx (B, T) that stand where cache.begin() has said."""
+    def read(self, idx, cache, counted=None):
+        """What the output layer reads, (B, T, n_embd), for ids idx (B, T) that stand where cache.begin() has said; only
+        for those that are counted (B, T), if that is given."""
         B, T = idx.shape
-        x = torch.empty(B, T, self.config.n_embd)
         texts = torch.arange(B)[:, None].expand(B, T)
-        arrays = [a.contiguous() for a in (idx, texts, cache.positions.expand(B, T))]
-        self.call("read_tokens", B * T, *arrays, cache.k, cache.v, c_int64(B), c_int64(cache.max_len),
+        ids, texts, positions = ((a.contiguous() if counted is None else a[counted]).flatten()
+                                 for a in (idx, texts, cache.positions.expand(B, T)))
+        x = torch.empty(len(ids), self.config.n_embd)
+        self.call("read_tokens", len(ids), ids, texts, positions, cache.k, cache.v, c_int64(B), c_int64(cache.max_len),
                   torch.get_num_threads(), x)
-        return x
+        if counted is None:
+            return x.view(B, T, -1)
+        return x.new_zeros(B, T, x.size(1)).masked_scatter_(counted[..., None], x)
 
     def logits(self, x):
         """Logits (N, vocab_size) for x (N, n_embd)."""
