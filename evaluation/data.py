@@ -113,8 +113,8 @@ def pairs_of_split(data_dir, tokenizer, split="val", most=None):
 
 
 def _kind(instruction):
-    """The source of a pair of the tales; its input stands on the lines after the first."""
-    return kind_of(instruction.split("\n")[0]) or "other"
+    """The source of a pair of the tales."""
+    return kind_of(instruction) or "other"
 
 
 def pairs_of_file(dataset, most, source_column=None, seed=1):

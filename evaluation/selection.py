@@ -64,9 +64,8 @@ def likenesses():
 
 
 def same_kind(text, true):
-    """100 where both ask the same kind of question of the tales, else 0; the input of a record stands on the lines
-    after it."""
-    return 100.0 * (kind_of(text.split("\n")[0]) == kind_of(true.split("\n")[0]))
+    """100 where both ask the same kind of question of the tales, else 0."""
+    return 100.0 * (kind_of(text) == kind_of(true))
 
 
 def likeness(found, true, measures, n):

@@ -26,13 +26,15 @@ def patterns():
 
 
 def kind_of(instruction):
-    """Return the kind of question that an instruction (without its input) asks, None if it is none of this world's.
+    """Return the kind of question that an instruction asks in its first line, None if it is none of this world's.
 
-    Where the words of several kinds would do, it is the one that leaves the least to be filled in.
+    Its input may follow on further lines. Where the words of several kinds would do, it is the one that leaves the
+    least to be filled in.
 
     >>> kind_of("What is the cat doing?"), kind_of("What is a cat?"), kind_of("Cat.")
     ('doing', 'definition', None)
     """
+    question = instruction.partition("\n")[0]
     found = [(sum(len(part or "") for part in match.groups()), kind) for kind, expression in patterns()
-             if (match := expression.fullmatch(instruction))]
+             if (match := expression.fullmatch(question))]
     return min(found)[1] if found else None
