@@ -24,20 +24,15 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from checkpoint import open_model
-from evaluation import base, comparing, data, instruct, overlap, selection
-from evaluation.arrow import along_training, arrow, paired
-from evaluation.forward import Forward
+from evaluation import base, comparing, instruct, selection
 from evaluation.report import report
 from evaluation.retrieval import CANDIDATES
-from evaluation.round_trip import round_trip
 from evaluation.table import table
 from program.device import use_threads
 from program.files import atomic_write
 from program.settings import launch, parse
 from program.streams import say
 from sampling.controls import Controls
-from sampling.decoding import Decoder
-from shards import read_split
 from training.curve import read_rows
 
 
@@ -125,7 +120,10 @@ def main():
                            for name, value in asdict(settings).items()},
               "kind": opened[0].kind, "models": [comparing.about(one) for one in opened], "notes": []}
     result["notes"] += comparing.differences(result["models"])
-    (evaluate_bases if opened[0].kind == "base" else evaluate_chats)(opened, settings, result)
+    if result["kind"] == "base":
+        base.evaluate(opened, settings, result, rows_beside)
+    else:
+        instruct.evaluate(opened, settings, result)
     result["machine"] = comparing.machine(opened[0].device, opened[0].dtype)
     for note in result["notes"]:
         say(note)
@@ -145,147 +143,10 @@ def backward_only(opened):
                              f"--model-path, and\n    --judge {one.path}")
 
 
-def folders_of(opened, settings, result):
-    """The folder of the held-out split, None with --eval-data, and for each model the folder of the shards that it was
-    trained on, None where that is not there. Notes which models may know what is held out."""
-    own = [data.own_folder(one, settings.data_dir) for one in opened]
-    if settings.eval_data is not None:
-        return None, own
-    held_out = data.folder_of(opened[0], settings.data_dir, own[0])
-    for one, folder in zip(opened, own):
-        if folder is None or not comparing.same_split(held_out, folder):
-            result["notes"].append(f"{one.path} was not trained on the shards of {held_out} as they are now: it may "
-                                   "know some of what they hold out.")
-    return held_out, [own[0] or held_out, *own[1:]]
-
-
-# ---- base models
-
-
-def evaluate_bases(opened, settings, result):
-    """Fill in what is measured of base models: a dict "found" in each of result["models"], and "arrow"."""
-    (held_out, folders), empty = folders_of(opened, settings, result), 0
-    if settings.eval_data is None:
-        documents = data.documents_of_split(held_out, settings.max_documents)
-    else:
-        documents, empty = data.documents_of_corpus(settings.eval_data, settings.max_documents, settings.text_column,
-                                                    settings.source_column, settings.documents, settings.seed)
-    if empty:
-        result["notes"].append(f"{empty:,} documents of {settings.eval_data} hold no text and were passed over.")
-    shards = [read_split(folder, "train", one.tokenizer) if folder and data.fits(one, folder) else None
-              for one, folder in zip(opened, folders)]
-    documents = without_overlap(opened[0].tokenizer, documents, shards[0], settings, result)
-    readings = []
-    for one, about, own in zip(opened, result["models"], shards):
-        readings.append(base.read_documents(one, documents))
-        about["found"] = {**base.loss(readings[-1], settings.seed), **base.parts(readings[-1], settings.seed)}
-        if settings.num_samples:
-            about["found"]["texts"] = base.texts(one, documents, settings.controls, settings.num_samples, own)
-    models = [{**about, "readings": found} for about, found in zip(result["models"], readings)]
-    if {model["direction"] for model in models} == {"forward", "reverse"}:
-        pairs = paired(models)
-        if 2 * len(pairs) < len(models):
-            result["notes"].append(f"Only {2 * len(pairs)} of the {len(models)} models are of both directions and the "
-                                   "same seed; the arrow of time is theirs.")
-        curves = [along_training(*map(rows_beside, pair)) for pair in pairs]
-        result["arrow"] = arrow([tuple(model["readings"] for model in pair) for pair in pairs], settings.seed,
-                                list(filter(None, curves)))
-
-
-def without_overlap(tokenizer, documents, shards, settings, result):
-    """Count the documents that share a passage with the training data; leave them out where that is wished."""
-    if shards is None:
-        result["notes"].append("Overlap with the training data and copies from it were not looked for: its shards are "
-                               "not there.")
-        return documents
-    shared = base.passages(tokenizer, documents, shards)
-    result["overlap"] = {"of": len(documents), "passage": sum(shared)}
-    return left(documents, shared, settings, result, f"a run of {overlap.GRAM} tokens")
-
-
-def left(some, shared, settings, result, what):
-    """What is left of some documents or pairs; raises ValueError where that is not enough."""
-    kept = [one for one, known in zip(some, shared) if not known]
-    result["notes"].append(f"{sum(shared):,} of {len(some):,} share {what} with the training data"
-                           + (" and are kept." if settings.overlap else " and are left out."))
-    if settings.overlap:
-        return some
-    if len(kept) < 2:
-        raise ValueError(f"Without what stands in the training data, {len(kept)} of {len(some)} are left. Take more, "
-                         "or leave --no-overlap out.")
-    return kept
-
-
-def rows_beside(model):
-    """The rows of the metrics.jsonl of the run that made a model, if there are any."""
-    path = Path(model["path"]).parent / "metrics.jsonl"
+def rows_beside(path):
+    """The rows of the metrics.jsonl of the run that made a checkpoint, if there are any."""
+    path = Path(path).parent / "metrics.jsonl"
     return [row for _, row in read_rows(path) if row is not None] if path.is_file() else []
-
-
-# ---- BackChat
-
-
-def evaluate_chats(opened, settings, result):
-    """Fill in what is measured of BackChats: a dict "found" in each of result["models"]."""
-    (held_out, folders), empty = folders_of(opened, settings, result), 0
-    if settings.eval_data is None:
-        if not data.fits(opened[0], held_out):
-            raise ValueError(f"{held_out} was made with another tokenizer than that of {opened[0].path}. Name the "
-                             "folder that it was trained on with --data-dir, or a file with --eval-data.")
-        pairs = data.pairs_of_split(held_out, opened[0].tokenizer, most=settings.max_pairs)
-    else:
-        pairs, empty = data.pairs_of_file(settings.eval_data, settings.max_pairs, settings.source_column, settings.seed)
-    if empty:
-        result["notes"].append(f"{empty:,} records of {settings.eval_data} lack an instruction or a response and were "
-                               "passed over.")
-    for one in opened:
-        fitting = instruct.usable(one, pairs)
-        if len(fitting) < len(pairs):
-            result["notes"].append(f"{len(pairs) - len(fitting):,} pairs are too long for the block of {one.path} and "
-                                   "were left out.")
-        pairs = fitting
-    training = [data.pairs_of_split(folder, one.tokenizer, "train") if folder and data.fits(one, folder) else None
-                for one, folder in zip(opened, folders)]
-    if training[0] is not None:
-        found = overlap.overlaps([pair[:2] for pair in pairs], (pair[:2] for pair in training[0]))
-        result["overlap"] = {"of": len(pairs), **overlap.counts(found)}
-        pairs = left(pairs, list(map(bool, found)), settings, result,
-                     f"a response, an instruction or a passage of {overlap.GRAM} words")
-    forward, judge = (path and Forward(path, flag, kind, settings.device, settings.dtype) for path, flag, kind in (
-        (settings.forward, "--forward", None), (settings.judge, "--judge", "instruct")))
-    candidates = min(settings.candidates, len({instruction for _, instruction, _ in pairs}) - 1)
-    if candidates < 2:
-        raise ValueError("All pairs have the same instruction, so none can be sought among others. Take more pairs.")
-    if candidates < settings.candidates:
-        result["notes"].append(f"There are {candidates + 1} different instructions, so the true one is sought among "
-                               f"{candidates} (the control takes one), and chance is higher than among "
-                               f"{settings.candidates}.")
-    result["candidates"] = candidates
-    measures = selection.likenesses()
-    tales = settings.eval_data == "tales" or settings.eval_data is None and data.of_tales(held_out)
-    result["sources_are"] = "kind of question" if tales else "source"
-    if tales:
-        measures["right kind of question"] = selection.same_kind
-    for one, about, known in zip(opened, result["models"], training):
-        about["found"] = evaluate_chat(one, pairs, known, candidates, settings, measures, forward, judge)
-
-
-def evaluate_chat(opened, pairs, training, candidates, settings, measures, forward, judge):
-    """All that is measured of one BackChat."""
-    model, tokenizer, seed = Decoder(opened.model, opened.dtype), opened.tokenizer, settings.seed
-    loss = instruct.Loss(model, tokenizer, pairs)
-    places = instruct.places(model, tokenizer, pairs, candidates, seed, forward)
-    written = instruct.written_texts(model, tokenizer, pairs, settings.instructing)
-    chosen, arrays = instruct.selection_figures(written, pairs, measures, settings.best_of, seed)
-    found = {**loss.figures(seed), "retrieval": instruct.retrieval_figures(places, seed), "selection": chosen,
-             "variety": instruct.variety(written, pairs, training and [text for _, text, _ in training]),
-             "by_source": instruct.by_group(instruct.sources(pairs), loss, places, arrays, seed),
-             "by_length": instruct.by_group(instruct.lengths(tokenizer, pairs), loss, places, arrays, seed),
-             "samples": instruct.shown(written, pairs, settings.best_of)}
-    if judge is not None:
-        taken = [selection.taken(one, "per_token", settings.best_of) for one in written]
-        found["round_trip"] = round_trip(judge, pairs, taken, seed)
-    return found
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from backchat.examples import Examples
 from backchat.records import full_instruction, pair, read_records
 from corpus.documents import open_corpus
 from corpus.tales.kinds import kind_of
+from evaluation.comparing import same_split
 from program import commands
 from shards import fingerprint, read_manifest, read_split
 from shards.manifest import MANIFEST
@@ -48,6 +49,20 @@ def folder_of(opened, data_dir, own):
                          f"{opened.kind!r}. Name the folder that it was trained on with --data-dir, or other texts "
                          "with --eval-data.")
     return Path(data_dir or own)
+
+
+def folders_of(opened, settings, result):
+    """The folder of the held-out split, None with --eval-data, and for each model the folder of the shards that it was
+    trained on, None where that is not there. Notes which models may know what is held out."""
+    own = [own_folder(one, settings.data_dir) for one in opened]
+    if settings.eval_data is not None:
+        return None, own
+    held_out = folder_of(opened[0], settings.data_dir, own[0])
+    for one, folder in zip(opened, own):
+        if folder is None or not same_split(held_out, folder):
+            result["notes"].append(f"{one.path} was not trained on the shards of {held_out} as they are now: it may "
+                                   "know some of what they hold out.")
+    return held_out, [own[0] or held_out, *own[1:]]
 
 
 def fits(opened, data_dir):

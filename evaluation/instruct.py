@@ -1,5 +1,5 @@
 """
-All that is measured of a BackChat, as plain values; a figure with an interval is {"value", "low", "high"}.
+All that is measured of BackChats, as plain values; a figure with an interval is {"value", "low", "high"}.
 
 Pairs are (response, instruction, source).
 """
@@ -11,15 +11,93 @@ import numpy as np
 from backchat.candidates import priors
 from backchat.records import normalised
 from backchat.template import encode_pair, response_room
-from evaluation import retrieval, selection
+from evaluation import data, overlap, retrieval, selection
 from evaluation.bootstrap import interval
+from evaluation.forward import Forward
 from evaluation.held_out import LN2
 from evaluation.progress import bar
+from evaluation.round_trip import round_trip
 from evaluation.texts import portrait
 from sampling import log_probs
+from sampling.decoding import Decoder
 
 SHORTEST = 16  # tokens of a shortened response: less says too little about its instruction
 SHOWN = 6      # pairs that are shown whole
+
+
+def evaluate(opened, settings, result):
+    """Fill in result what is measured: a dict "found" in each of its "models", "overlap", and "notes"; settings are
+    those of evaluate_xcoax.py."""
+    held_out, folders = data.folders_of(opened, settings, result)
+    pairs = _pairs(opened, held_out, settings, result)
+    training = [data.pairs_of_split(folder, one.tokenizer, "train") if folder and data.fits(one, folder) else None
+                for one, folder in zip(opened, folders)]
+    if training[0] is not None:
+        found = overlap.overlaps([pair[:2] for pair in pairs], (pair[:2] for pair in training[0]))
+        result["overlap"] = {"of": len(pairs), **overlap.counts(found)}
+        pairs = overlap.left(pairs, list(map(bool, found)), settings, result,
+                             f"a response, an instruction or a passage of {overlap.GRAM} words")
+    forward, judge = (path and Forward(path, flag, kind, settings.device, settings.dtype) for path, flag, kind in (
+        (settings.forward, "--forward", None), (settings.judge, "--judge", "instruct")))
+    result["candidates"] = _candidates(pairs, settings, result)
+    measures = selection.likenesses()
+    tales = settings.eval_data == "tales" or settings.eval_data is None and data.of_tales(held_out)
+    result["sources_are"] = "kind of question" if tales else "source"
+    if tales:
+        measures["right kind of question"] = selection.same_kind
+    for one, about, known in zip(opened, result["models"], training):
+        about["found"] = _figures(one, pairs, known, result["candidates"], settings, measures, forward, judge)
+
+
+def _pairs(opened, held_out, settings, result):
+    """The pairs that every model has room for: of the folder of a held-out split, or of --eval-data."""
+    if settings.eval_data is not None:
+        pairs, empty = data.pairs_of_file(settings.eval_data, settings.max_pairs, settings.source_column, settings.seed)
+        if empty:
+            result["notes"].append(f"{empty:,} records of {settings.eval_data} lack an instruction or a response and "
+                                   "were passed over.")
+    elif data.fits(opened[0], held_out):
+        pairs = data.pairs_of_split(held_out, opened[0].tokenizer, most=settings.max_pairs)
+    else:
+        raise ValueError(f"{held_out} was made with another tokenizer than that of {opened[0].path}. Name the folder "
+                         "that it was trained on with --data-dir, or a file with --eval-data.")
+    for one in opened:
+        fitting = usable(one, pairs)
+        if len(fitting) < len(pairs):
+            result["notes"].append(f"{len(pairs) - len(fitting):,} pairs are too long for the block of {one.path} and "
+                                   "were left out.")
+        pairs = fitting
+    return pairs
+
+
+def _candidates(pairs, settings, result):
+    """Among how many instructions the true one is sought."""
+    candidates = min(settings.candidates, len({instruction for _, instruction, _ in pairs}) - 1)
+    if candidates < 2:
+        raise ValueError("All pairs have the same instruction, so none can be sought among others. Take more pairs.")
+    if candidates < settings.candidates:
+        result["notes"].append(f"There are {candidates + 1} different instructions, so the true one is sought among "
+                               f"{candidates} (the control takes one), and chance is higher than among "
+                               f"{settings.candidates}.")
+    return candidates
+
+
+def _figures(opened, pairs, training, candidates, settings, measures, forward, judge):
+    """All that is measured of one BackChat."""
+    model, tokenizer, seed = Decoder(opened.model, opened.dtype), opened.tokenizer, settings.seed
+    loss = Loss(model, tokenizer, pairs)
+    ranks = places(model, tokenizer, pairs, candidates, seed, forward)
+    written = written_texts(model, tokenizer, pairs, settings.instructing)
+    chosen, arrays = selection_figures(written, pairs, measures, settings.best_of, seed)
+    found = {**loss.figures(seed), "retrieval": retrieval_figures(ranks, seed), "selection": chosen,
+             "variety": variety(written, pairs, training and [text for _, text, _ in training]),
+             "by_source": by_group(sources(pairs), loss, ranks, arrays, seed),
+             "by_length": by_group(lengths(tokenizer, pairs), loss, ranks, arrays, seed),
+             "samples": shown(written, pairs, settings.best_of)}
+    if judge is not None:
+        taken = [selection.taken(one, "per_token", settings.best_of) for one in written]
+        found["round_trip"] = round_trip(judge, pairs, taken, seed)
+    return found
 
 
 def usable(opened, pairs):

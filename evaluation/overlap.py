@@ -33,6 +33,19 @@ def overlaps(pairs, training, advance=lambda n=1: None):
     return found
 
 
+def left(some, shared, settings, result, what):
+    """What is left of some documents or pairs; raises ValueError where that is not enough."""
+    kept = [one for one, known in zip(some, shared) if not known]
+    result["notes"].append(f"{sum(shared):,} of {len(some):,} share {what} with the training data"
+                           + (" and are kept." if settings.overlap else " and are left out."))
+    if settings.overlap:
+        return some
+    if len(kept) < 2:
+        raise ValueError(f"Without what stands in the training data, {len(kept)} of {len(some)} are left. Take more, "
+                         "or leave --no-overlap out.")
+    return kept
+
+
 def counts(found):
     """{kind: how many records} of what overlaps() gives, with "any" for those in which there is any."""
     return {**{kind: sum(kind in kinds for kinds in found) for kind in KINDS}, "any": sum(map(bool, found))}
