@@ -1,8 +1,10 @@
 """The program that says how good a model is: what it finds, prints and writes, and what it refuses."""
 
+import contextlib
 import json
 import re
 import shutil
+from unittest.mock import patch
 
 import pytest
 
@@ -37,8 +39,10 @@ def chat(base, data, tmp_path_factory):
     return path
 
 
-def evaluate(*arguments):
-    call(evaluate_xcoax, *FEW, "--model-path", *arguments)
+def evaluate(*arguments, pictures=False):
+    """Call the program; without its report, whose pictures take most of the time, unless the test is about them."""
+    with contextlib.nullcontext() if pictures else patch.object(evaluate_xcoax, "report", lambda result: ""):
+        call(evaluate_xcoax, *FEW, "--model-path", *arguments)
 
 
 def found_in(folder):
@@ -66,7 +70,8 @@ def test_a_base_model_is_measured_and_the_same_seed_gives_the_same_numbers(bases
 def test_the_report_needs_nothing_else_and_no_text_becomes_markup(bases, tmp_path):
     path = write_lines(tmp_path / "a.jsonl", [{"text": f"<script>alert({n})</script> & more.", "source": f"<b>{n % 2}"}
                                               for n in range(8)])
-    evaluate(bases["reverse"], "--data-dir", data_of(bases), "--eval-data", path, "--out-dir", tmp_path / "out")
+    evaluate(bases["reverse"], "--data-dir", data_of(bases), "--eval-data", path, "--out-dir", tmp_path / "out",
+             pictures=True)
     page = (tmp_path / "out/report.html").read_text(encoding="utf-8")
     assert "<script" not in page and "<b>" not in page and "&lt;b&gt;0" in page and "{{" not in page
     assert not re.search(r'(src|href)="(?!#)', page) and "@import" not in page
@@ -76,7 +81,7 @@ def test_the_report_needs_nothing_else_and_no_text_becomes_markup(bases, tmp_pat
 def test_models_of_both_directions_give_the_arrow_of_time_in_bits_per_byte_alone(bases, tmp_path, capsys):
     for path, value in zip(bases.values(), (2.5, 2.0)):
         write_lines(path.parent / "metrics.jsonl", [{"iter": 5, "tokens": 100, "bits_per_byte": value}])
-    evaluate(*bases.values(), "--data-dir", data_of(bases), "--out-dir", tmp_path, "--num-samples", "0")
+    evaluate(*bases.values(), "--data-dir", data_of(bases), "--out-dir", tmp_path, "--num-samples", "0", pictures=True)
     printed = capsys.readouterr().out
     assert "Different tokenizers: reverse (" in printed and "compared in bits per byte only" in printed
     assert "nats per token  " not in printed and "it may know" not in printed
@@ -89,7 +94,8 @@ def test_a_backchat_is_measured(chat, data, tmp_path, capsys):
     forward = save_base(tmp_path / "forward.pt", make_shards(tmp_path / "forward", "forward"))
     opened = checkpoint.open_model(forward, device="cpu")
     checkpoint.save(tmp_path / "judge.pt", opened.model, opened.tokenizer, {}, {}, kind="instruct")
-    evaluate(chat, "--data-dir", data, "--out-dir", tmp_path, "--forward", forward, "--judge", tmp_path / "judge.pt")
+    evaluate(chat, "--data-dir", data, "--out-dir", tmp_path, "--forward", forward, "--judge", tmp_path / "judge.pt",
+             pictures=True)
     printed = capsys.readouterr().out
     assert "the true instruction among 5 (chance: MRR 0.457)" in printed and "BM25" in printed
     assert "after the random instruction" in printed and "the same response" in printed
