@@ -41,11 +41,12 @@ def _svg(name, height, draw):
 
 
 def lines(name, series, xlabel, ylabel, doubling=False):
-    """A picture of {name of a line: [(x, y), …]}; doubling: x grows by factors."""
+    """A picture of {name: [[(x, y), …], …]}, the lines of a name in one colour; doubling: x grows by factors."""
     def draw(axes):
-        for color, (label, points) in zip(SERIES * len(series), series.items()):
-            axes.plot(*zip(*points), color=color, marker="o" if len(points) < 40 else None, markersize=3.5,
-                      linewidth=1.6, label=_short(label))
+        for color, (label, some) in zip(SERIES * len(series), series.items()):
+            for number, points in enumerate(some):
+                axes.plot(*zip(*points), color=color, marker="o" if len(points) < 40 else None, markersize=3.5,
+                          linewidth=1.6, label=None if number else _short(label))
         if doubling:
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter("{x:,.0f}")
@@ -86,8 +87,8 @@ def bars(name, rows, xlabel):
         values = [value for _, value in rows]
         axes.barh(range(len(rows)), values, color=SERIES[0], height=0.62)
         for y, value in enumerate(values):
-            axes.annotate(f" {value:.1f}" if max(values) >= 1 else f" {value:.2g}", (max(value, 0), y), va="center",
-                          fontsize=8.5, color=INK)
+            axes.annotate(f"{value:.1f}" if max(values) >= 1 else f"{value:.2g}", (max(value, 0), y), (4, 0),
+                          textcoords="offset points", va="center", fontsize=8.5, color=INK)
         axes.set_yticks(range(len(rows)), [_short(label) for label, _ in rows])
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(right=max([*values, 0]) * 1.14 or 1)

@@ -27,9 +27,11 @@ def report(result):
         sections += (_base if result["kind"] == "base" else _chat)(model["found"], prefix, result)
     sections.append(_settings(result))
     kind = {"base": "A model that writes texts", "instruct": "A BackChat"}[result["kind"]]
-    subtitle = "; ".join(f"{name}: {model['parameters']:,} weights, {model['direction']}, "
-                         f"{model['trained_tokens'] or 0:,} tokens of training"
-                         for name, model in zip(names, result["models"]))
+    alike = {}
+    for model, name in zip(result["models"], names):
+        alike.setdefault(f"{model['parameters']:,} weights, {model['direction']}, {model['trained_tokens'] or 0:,} "
+                         "tokens of training", []).append(name)
+    subtitle = "; ".join(f"{', '.join(some)}: {what}" for what, some in alike.items())
     page = _TEMPLATE.read_text(encoding="utf-8")
     filled = {"title": escape(f"{', '.join(names[:3])}{' …' * (len(names) > 3)} in numbers"),
               "subtitle": escape(f"{kind}. {subtitle}. {footnote()}"), "body": "\n".join(filter(None, sections))}
@@ -66,7 +68,8 @@ def _cell(cell):
 
 
 def _table(block):
-    head = "".join(f"<th>{escape(name)}</th>" for name in ["", *block.columns])
+    names = (escape(name).replace("-", "\N{NON-BREAKING HYPHEN}") for name in ["", *block.columns])
+    head = "".join(f"<th>{name}</th>" for name in names)
     rows = "".join(f"<tr><td>{escape(label)}</td>{''.join(map(_cell, cells))}</tr>" for label, cells in block.rows)
     return (f'<h3>{escape(block.title)}</h3><div class="scroll"><table><thead><tr>{head}</tr></thead>'
             f"<tbody>{rows}</tbody></table></div>")
@@ -85,7 +88,7 @@ def _base(found, prefix, result):
     slug = _slug(prefix)
     yield _section(f"{prefix}where the bits are", [
         _figure("Bits per byte, by the tokens seen before", figures.lines(
-            f"context{slug}", {"": by_context}, "tokens seen before, at least", "bits per byte", doubling=True)),
+            f"context{slug}", {"": [by_context]}, "tokens seen before, at least", "bits per byte", doubling=True)),
         _figure("Bits per word, by its kind", figures.bars(f"kinds{slug}", kinds, "bits per word")),
         _figure("Bits per byte, by source", figures.intervals(
             f"sources{slug}", list(found["by_source"].items()), "bits per byte"))
@@ -135,24 +138,24 @@ def _chat(found, prefix, result):
 
 def _arrow(arrow):
     def sides(parts):
-        return {side: [(part, row[side]) for part, row in parts.items()] for side in ("forward", "backward")}
+        return {side: [[(part, row[side]) for part, row in parts.items()]] for side in ("forward", "backward")}
 
     along = arrow["along_training"]
-    curves = {f"{side}, run {number + 1}": [(tokens / 1e6, row[i]) for tokens, *row in curve]
-              for number, curve in enumerate(along) for i, side in enumerate(("forward", "backward"))}
-    gaps = {f"run {number + 1}": [(tokens / 1e6, backward - forward) for tokens, forward, backward in curve]
+    curves = {side: [[(tokens / 1e6, row[i]) for tokens, *row in curve] for curve in along]
+              for i, side in enumerate(("forward", "backward"))}
+    gaps = {f"run {number + 1}": [[(tokens / 1e6, backward - forward) for tokens, forward, backward in curve]]
             for number, curve in enumerate(along)}
     contexts = {int(seen): row for seen, row in arrow["by_context"].items()}
     yield _section("The arrow of time", [
         _figure("Bits per byte, by the tokens seen before", figures.lines(
             "arrow-context", sides(contexts), "tokens seen before, at least", "bits per byte", doubling=True)),
         _figure("Gap, by the tokens seen before", figures.lines(
-            "arrow-gaps", {"": [(seen, row["gap"]) for seen, row in contexts.items() if seen > 1]},
+            "arrow-gaps", {"": [[(seen, row["gap"]) for seen, row in contexts.items() if seen > 1]]},
             "tokens seen before, at least", "backward − forward, bits per byte", doubling=True)),
         _figure("Along training", figures.lines("arrow-along", curves, "million tokens", "bits per byte"))
-        if curves else "",
+        if along else "",
         _figure("Gap along training", figures.lines("arrow-along-gap", gaps, "million tokens",
-                                                    "backward − forward, bits per byte")) if gaps else "",
+                                                    "backward − forward, bits per byte")) if along else "",
         _figure("Gap, by kind of word", figures.intervals(
             "arrow-kinds", [(kind, {"value": row["gap"], "low": None, "high": None})
                             for kind, row in arrow["by_kind"].items()], "backward − forward, bits per word", 0))])
@@ -180,7 +183,7 @@ def _settings(result):
     table = "".join(f"<tr><td>{escape(name.replace('_', ' '))}</td><td>{escape(_in_words(value))}</td></tr>"
                     for name, value in rows.items())
     return ('<h2>Settings and machine</h2><section class="card"><details open><summary>All of them</summary>'
-            f'<div class="scroll"><table><tbody>{table}</tbody></table></div></details></section>')
+            f'<table class="settings"><tbody>{table}</tbody></table></details></section>')
 
 
 def _in_words(value):

@@ -12,6 +12,7 @@ from evaluation.retrieval import ORDERS, mrr
 from evaluation.texts import MOST_FREQUENT, REPEATED
 
 _WIDEST_LABEL, _GAP = 40, 2
+_SIDE_BY_SIDE = 3  # columns for which there is room in any case
 
 
 class Block(NamedTuple):
@@ -20,6 +21,13 @@ class Block(NamedTuple):
     title: str
     columns: list
     rows: list
+
+    def upright(self):
+        """This table, or one with rows for columns where it is wide: many models beside few figures."""
+        if len(self.columns) <= max(_SIDE_BY_SIDE, len(self.rows)):
+            return self
+        cells = zip(*(cells for _, cells in self.rows))
+        return Block(self.title, [label for label, _ in self.rows], list(zip(self.columns, map(list, cells))))
 
 
 def number(value, form=".3f"):
@@ -38,7 +46,7 @@ def blocks(result):
     """All Blocks of what evaluate_xcoax.py has found."""
     models, names = [model["found"] for model in result["models"]], names_of(result["models"])
     found = _of_bases(result, models, names) if result["kind"] == "base" else _of_chats(result, models, names)
-    return [*found, *(_of_arrow(result["arrow"]) if "arrow" in result else [])]
+    return [block.upright() for block in (*found, *(_of_arrow(result["arrow"]) if "arrow" in result else ()))]
 
 
 def _alike(models):
