@@ -60,6 +60,15 @@ def test_on_every_processor_the_logits_are_those_of_the_model(processor, kind, m
     assert decoder.native and ((found - whole).norm() / whole.norm()).item() < KINDS[kind]
 
 
+def test_padding_is_passed_over_and_what_counts_is_what_it_is_without():
+    decoder, idx = Decoder(tiny()), random_ids(3, 16)
+    counted = torch.arange(16) < torch.tensor([16, 5, 9])[:, None]
+    padded, whole = decoder.cache(3, 16), decoder.cache(3, 16)
+    assert torch.equal(decoder.read(idx, padded, counted)[counted], decoder.read(idx, whole)[counted])
+    beside = (slice(None), ~counted[:, None].expand(-1, padded.k.size(2), -1))  # of every layer and head
+    assert decoder.native and not padded.k[beside].any() and whole.k[beside].any()
+
+
 @settings(deadline=None, max_examples=30)
 @given(heads=st.integers(1, 3), half=st.integers(1, 9), vocab=st.integers(1, 150), texts=st.integers(1, 9),
        T=st.integers(1, 80), kind=st.sampled_from(sorted(KINDS)))
