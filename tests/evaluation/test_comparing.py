@@ -3,6 +3,7 @@
 import pytest
 
 from evaluation.comparing import differences, names_of, same_split
+from evaluation.data import documents_of_split
 from tests.support.tiny import make_shards
 
 
@@ -36,4 +37,6 @@ def test_folders_of_both_directions_hold_out_the_same_documents_and_those_of_oth
         make_shards(tmp_path / name, direction)
     manifest = tmp_path / "three/manifest.json"
     manifest.write_text(manifest.read_text().replace('"tiny"', '"other"'))
-    assert same_split(tmp_path / "one", tmp_path / "two") and not same_split(tmp_path / "one", tmp_path / "three")
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    assert same_split(one, two) and not same_split(one, three)
+    assert documents_of_split(one, 9) == documents_of_split(two, 9) and len(documents_of_split(one, 9)) == 9
