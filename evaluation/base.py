@@ -53,7 +53,7 @@ def _without_overlap(tokenizer, documents, shards, settings, result):
         return documents
     shared = passages(tokenizer, documents, shards)
     result["overlap"] = {"of": len(documents), "passage": sum(shared)}
-    return left(documents, shared, settings, result, f"a run of {GRAM} tokens")
+    return left(documents, shared, settings, result, f"a run of {GRAM} tokens", "--max-documents")
 
 
 def _arrow(models, settings, result, rows_of):

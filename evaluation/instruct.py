@@ -36,7 +36,7 @@ def evaluate(opened, settings, result):
         found = overlap.overlaps([pair[:2] for pair in pairs], (pair[:2] for pair in training[0]))
         result["overlap"] = {"of": len(pairs), **overlap.counts(found)}
         pairs = overlap.left(pairs, list(map(bool, found)), settings, result,
-                             f"a response, an instruction or a passage of {overlap.GRAM} words")
+                             f"a response, an instruction or a passage of {overlap.GRAM} words", "--max-pairs")
     forward, judge = (path and Forward(path, flag, kind, settings.device, settings.dtype) for path, flag, kind in (
         (settings.forward, "--forward", None), (settings.judge, "--judge", "instruct")))
     result["candidates"] = _candidates(pairs, settings, result)

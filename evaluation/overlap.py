@@ -33,16 +33,17 @@ def overlaps(pairs, training, advance=lambda n=1: None):
     return found
 
 
-def left(some, shared, settings, result, what):
-    """What is left of some documents or pairs; raises ValueError where that is not enough."""
-    kept = [one for one, known in zip(some, shared) if not known]
-    result["notes"].append(f"{sum(shared):,} of {len(some):,} share {what} with the training data"
-                           + (" and are kept." if settings.overlap else " and are left out."))
+def left(some, shared, settings, result, what, flag):
+    """What is left of some documents or pairs; raises ValueError where that is not enough. flag takes more of them."""
+    found = f"{sum(shared):,} of {len(some):,} share {what} with the training data"
     if settings.overlap:
+        result["notes"].append(f"{found} and are kept.")
         return some
+    kept = [one for one, known in zip(some, shared) if not known]
     if len(kept) < 2:
-        raise ValueError(f"Without what stands in the training data, {len(kept)} of {len(some)} are left. Take more, "
-                         "or leave --no-overlap out.")
+        raise ValueError(f"{found}: --no-overlap leaves {len(kept)}, and two are needed. Take more with {flag}, name "
+                         "others with --eval-data, or leave --no-overlap out; what is shared is then counted and kept.")
+    result["notes"].append(f"{found} and are left out.")
     return kept
 
 

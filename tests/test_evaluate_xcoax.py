@@ -126,7 +126,7 @@ def test_what_overlaps_with_training_is_left_out_where_that_is_wished(chat, data
     assert "and are kept." in (printed := capsys.readouterr().out) and "and are left out." in printed
     assert everything["models"][0]["found"]["pairs"] == 18 and everything["overlap"]["response"] > 0
     assert found_in(tmp_path)["models"][0]["found"]["pairs"] == 18 - everything["overlap"]["any"]
-    with pytest.raises(ValueError, match="0 of 6 are left(.|\n)*--no-overlap"):
+    with pytest.raises(ValueError, match="6 of 6 share .*: --no-overlap leaves 0.*--max-pairs.*--eval-data"):
         write_lines(path, [{**record, "input": ""} for record in known[:6]])
         evaluate(chat, "--data-dir", data, "--eval-data", path, "--out-dir", tmp_path, "--no-overlap")
 
