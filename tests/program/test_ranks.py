@@ -24,6 +24,7 @@ from training.settings import LoopSettings
 
 FILES = ["best_checkpoint.pt", "last_checkpoint.pt"]
 UPDATES = 90
+ADAMW = ["--optimizer", "adamw", "--head-rate", "off"]  # Muon rounds to bfloat16: equal to fewer places
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +37,13 @@ def shards(tmp_path_factory):
 def pretraining(shards, out, *more):
     return ["--data-dir", shards, "--out-dir", out, *SHAPE, "--batch-size", "1", "--gradient-accumulation-steps", "6",
             "--max-iters", UPDATES, "--eval-interval", "30", "--eval-tokens", "256", "--save-interval", "7",
-            "--optimizer", "adamw", "--head-rate", "off", *more]  # Muon rounds to bfloat16: equal to fewer places
+            *ADAMW, *more]
 
 
 def tuning(base, data, out):
     return ["--model-path", base, "--data-dir", data, "--out-dir", out, "--batch-size", "1", "--max-iters", "20",
             "--eval-interval", "10", "--eval-tokens", "576", "--learning-rate", "3e-3", "--warmup-iters", "3",
-            "--gradient-accumulation-steps", "2", "--no-compile", "--device", "cpu", "--dtype", "float32"]
+            "--gradient-accumulation-steps", "3", "--no-compile", "--device", "cpu", "--dtype", "float32", *ADAMW]
 
 
 @contextlib.contextmanager
@@ -63,19 +64,6 @@ def torchrun(count, script, arguments, restarts=0):
         agent.communicate()
 
 
-def together(*arguments, **options):
-    """Run to the end: (status, standard output, standard error)."""
-    with torchrun(*arguments, **options) as agent:
-        out, err = agent.communicate(timeout=120)
-        return agent.returncode, out, err
-
-
-def done(*arguments, **options):
-    status, out, err = together(*arguments, **options)
-    assert status == 0, err
-    return out
-
-
 def update(out):
     """The last update of which metrics.jsonl has a row; -1 before the first."""
     path = out / "metrics.jsonl"
@@ -83,15 +71,15 @@ def update(out):
     return json.loads(whole[-1])["iter"] if whole else -1
 
 
-def strike(agent, out, number, rank=None, updates=10):
-    """Send a signal to torchrun, or to one process, once the run has begun and logged so many updates more;
-    returns the processes that ran."""
+def strike(agent, out, number, *ranks, updates=20):
+    """Send a signal to these processes once the run has begun and logged so many updates more; returns all that ran."""
     begun_with = file_number(out)
     wait_until(lambda: file_number(out) != begun_with, agent)  # the rows are trimmed as a run begins to go on
     iter_num = update(out) + updates
     wait_until(lambda: update(out) >= iter_num, agent)
     running = agent.ranks()
-    os.kill(agent.pid if rank is None else running[rank], number)
+    for rank in ranks:
+        os.kill(running[rank], number)
     return running
 
 
@@ -121,44 +109,92 @@ def assert_same_run(one, other, weights_too=True, rel=1e-5):
 # ---- several are one
 
 
-@pytest.fixture(scope="module")
-def three(shards, tmp_path_factory):
-    """The folder of an unbroken run of three processes, and what it printed."""
-    out = tmp_path_factory.mktemp("three")
-    return out, done(3, "train_xcoax.py", pretraining(shards, out))
+LESS = ["--max-iters", "40", "--eval-interval", "20"]
+MUON = ["--max-iters", "20", "--optimizer", "muon"]
+WITH_MASKS = ["--dropout", "0.1", "--optimizer", "muon"]  # whose masks must be those of an unbroken run
+
+IN_TURN = """
+import json, os, runpy, sys
+
+sys.path.insert(0, os.getcwd())
+for number, command in enumerate(json.load(open(sys.argv[1]))):
+    os.environ["TORCHELASTIC_RESTART_COUNT"] = str(number)  # they meet anew, as after a restart
+    sys.argv = command
+    runpy.run_path(command[0], run_name="__main__")
+    print("\\f", flush=True)
+"""
+
+AHEAD = """
+import os
+from unittest.mock import patch
+
+import train_xcoax
+from training import loop
+
+class Ahead(loop.Clock):
+    readings = 0
+
+    def share(self):
+        self.readings += 1
+        return 1.0 if os.environ["RANK"] == "1" and self.readings == 13 else super().share()
+
+with patch.object(loop, "Clock", Ahead):
+    train_xcoax.launch(train_xcoax.main)
+"""
 
 
 @pytest.fixture(scope="module")
-def alone(shards, tmp_path_factory):
-    out = tmp_path_factory.mktemp("alone")
-    call(train_xcoax, *pretraining(shards, out))
-    return out
+def three(shards, base, data, tmp_path_factory):
+    """What three processes make in one start: {name of a run: (its folder, what it printed)}, and what the last of the
+    runs, which is refused, wrote to standard error."""
+    folder = tmp_path_factory.mktemp("three")
+    (folder / "ahead.py").write_text(AHEAD)
+    (folder / "in_turn.py").write_text(IN_TURN)
+    commands = {
+        "pretrained": ["train_xcoax.py", *pretraining(shards, folder / "pretrained", *LESS)],
+        "by Muon": ["train_xcoax.py", *pretraining(shards, folder / "by Muon", *MUON)],
+        "tuned": ["finetune_xcoax.py", *tuning(base, data, folder / "tuned")],
+        "unbroken": ["train_xcoax.py", *pretraining(shards, folder / "unbroken", *WITH_MASKS)],
+        "ahead": [folder / "ahead.py", *pretraining(shards, folder / "ahead", "--max-minutes", "9")],
+        "refused": ["train_xcoax.py", *pretraining(shards, folder / "refused", "--gradient-accumulation-steps", "5")]}
+    (folder / "commands.json").write_text(json.dumps([[*map(str, command)] for command in commands.values()]))
+    with torchrun(3, folder / "in_turn.py", [folder / "commands.json"]) as agent:
+        out, err = agent.communicate(timeout=300)
+    printed = out.split("\f")
+    assert agent.returncode != 0 and len(printed) == len(commands), err
+    return {name: (folder / name, text) for name, text in zip(commands, printed)}, err
 
 
-def test_three_processes_that_share_six_forward_passes_train_as_one_does(three, alone):
-    assert_same_run(three[0], alone)
+def test_three_processes_that_share_six_forward_passes_train_as_one_does(three, shards, tmp_path):
+    call(train_xcoax, *pretraining(shards, tmp_path, *LESS))
+    assert_same_run(three[0]["pretrained"][0], tmp_path)
 
 
-def test_two_processes_train_by_muon_as_one_does(shards, tmp_path):
-    more = ["--max-iters", "20", "--lr-decay-iters", UPDATES, "--optimizer", "muon"]
-    call(train_xcoax, *pretraining(shards, tmp_path / "one", *more))
-    done(2, "train_xcoax.py", pretraining(shards, tmp_path / "two", *more))
-    assert_same_run(tmp_path / "two", tmp_path / "one", weights_too=False, rel=0.03)  # it makes much of roundings
+def test_three_processes_train_by_muon_as_one_does(three, shards, tmp_path):
+    call(train_xcoax, *pretraining(shards, tmp_path, *MUON))
+    assert_same_run(three[0]["by Muon"][0], tmp_path, weights_too=False, rel=0.03)  # it makes much of roundings
 
 
-def test_two_processes_fine_tune_as_one_does_though_their_targets_and_batches_differ_in_number(base, data, tmp_path):
-    call(finetune_xcoax, *tuning(base, data, tmp_path / "one"))
-    done(2, "finetune_xcoax.py", tuning(base, data, tmp_path / "two"))
-    assert_same_run(tmp_path / "two", tmp_path / "one")
+def test_three_processes_fine_tune_as_one_does_though_their_targets_and_batches_differ_in_number(
+        three, base, data, tmp_path):
+    call(finetune_xcoax, *tuning(base, data, tmp_path))
+    assert_same_run(three[0]["tuned"][0], tmp_path)
 
 
 def test_the_first_process_alone_writes_and_speaks(three):
-    out, printed = three
+    out, printed = three[0]["pretrained"]
     assert sorted(path.name for path in out.iterdir()) == sorted([".lock", "loss.png", "metrics.jsonl", *FILES])
-    assert [row["iter"] for row in rows(out)] == [0, 10, 20, 30, 30, 40, 50, 60, 60, 70, 80, 90, 90]
-    for line in ("data_dir ", "update 30: validation loss", "update 10 of 90: loss", "Finished after update 90:"):
+    assert [row["iter"] for row in rows(out)] == [0, 10, 20, 20, 30, 40, 40]
+    for line in ("data_dir ", "update 20: validation loss", "update 10 of 40: loss", "Finished after update 40:"):
         assert len(re.findall(rf"^ *{line}", printed, re.M)) == 1
-    assert printed.count("[|]") == 4  # a sample for each evaluation
+    assert printed.count("[|]") == 3  # a sample for each evaluation
+
+
+def test_the_clock_that_is_furthest_ahead_decides_for_all(three):
+    out, printed = three[0]["ahead"]
+    assert "Finished after update 12: the time was up." in printed
+    counters = checkpoint.load(out / "last_checkpoint.pt")["counters"]
+    assert counters["iter_num"] == 12 and counters["seconds"] == 9 * 60
 
 
 # ---- a number that does not fit
@@ -176,11 +212,11 @@ def test_processes_that_cannot_share_an_update_are_told_the_nearest_numbers_that
         + (f", or --nproc-per-node {other_count}." if other_count else "."))
 
 
-def test_what_all_processes_refuse_is_said_once(shards, tmp_path):
-    status, _, err = together(2, "train_xcoax.py", pretraining(shards, tmp_path, "--gradient-accumulation-steps", "5"))
-    assert status != 0 and not list(tmp_path.glob("*.*t"))
+def test_what_all_processes_refuse_is_said_once(three):
+    runs, err = three
+    assert not list(runs["refused"][0].glob("*.*t"))
     assert re.findall(r"^.*Error: .*cannot share.*$", err, re.M) == [
-        "Error: 2 processes cannot share 5 forward passes an update. Take --gradient-accumulation-steps 4 (and a "
+        "Error: 3 processes cannot share 5 forward passes an update. Take --gradient-accumulation-steps 6 (and a "
         "--batch-size that keeps the product), or --nproc-per-node 1."]
 
 
@@ -195,66 +231,29 @@ def test_overwriting_is_refused_where_each_restart_would_do_it_again(monkeypatch
 # ---- stopped and killed
 
 
-def test_a_run_whose_processes_are_stopped_and_killed_ends_as_an_unbroken_one(shards, tmp_path):
-    """With dropout, whose masks must be those of the unbroken run, and with Muon."""
-    more = ["--dropout", "0.1", "--optimizer", "muon"]
-    out, arguments = tmp_path / "broken", pretraining(shards, tmp_path / "broken", *more)
-    for rank in (1, 0):  # nobody waits for one that has died
-        with torchrun(2, "train_xcoax.py", arguments) as agent:
-            running = strike(agent, out, signal.SIGKILL, rank)
-            _, err = agent.communicate(timeout=60)
-        assert agent.returncode != 0 and not any(map(is_running, running.values()))
-        [told] = re.findall(r"^Error: Another process of this run has ended.*$", err, re.M)
-        saved = checkpoint.load(out / "last_checkpoint.pt")["counters"]["iter_num"]
-        assert told.endswith(f"{out / 'last_checkpoint.pt'} holds update {saved}; the same command goes on from there.")
-        assert "gloo" not in err and "most recent call last" not in err.partition("failed (exitcode")[0]
-
-    with torchrun(2, "train_xcoax.py", arguments) as agent:  # all stop together, though one alone is told to
-        before = saved
-        running = strike(agent, out, signal.SIGTERM, rank=1)
-        printed, err = agent.communicate(timeout=60)
-    saved = checkpoint.load(out / "last_checkpoint.pt")["counters"]["iter_num"]
-    assert before < saved < UPDATES and agent.returncode != 0 and not any(map(is_running, running.values()))
-    assert printed.count(f"Stopped by SIGTERM after update {saved}, saved in {out}") == 1, printed
-    assert "Error: " not in err.replace("ChildFailedError: ", "")
-    done(2, "train_xcoax.py", arguments)
-    done(2, "train_xcoax.py", pretraining(shards, tmp_path / "unbroken", *more))
-    assert same_bytes(out, tmp_path / "unbroken")
-
-
-def test_torchrun_restarts_what_was_killed_and_it_ends_as_an_unbroken_run(three, shards, tmp_path):
+def test_a_run_whose_processes_are_killed_and_stopped_ends_as_an_unbroken_one(three, shards, tmp_path):
     """With three processes: two numbers have one sum, but three are added up in an order."""
-    with torchrun(3, "train_xcoax.py", pretraining(shards, tmp_path), restarts=2) as agent:
-        for rank in (0, 1):
-            strike(agent, tmp_path, signal.SIGKILL, rank)
-        out, err = agent.communicate(timeout=120)
-    assert agent.returncode == 0, err
-    assert out.count("Going on from") == 2 and same_bytes(tmp_path, three[0])
+    arguments = pretraining(shards, tmp_path, *WITH_MASKS)
+    with torchrun(3, "train_xcoax.py", arguments, restarts=1) as agent:  # nobody waits for one that has died
+        running = [strike(agent, tmp_path, signal.SIGKILL, 0), strike(agent, tmp_path, signal.SIGKILL, 1, 2)]
+        printed, err = agent.communicate(timeout=60)
+    assert agent.returncode != 0 and not any(is_running(pid) for ranks in running for pid in ranks.values())
+    saved = checkpoint.load(tmp_path / "last_checkpoint.pt")["counters"]["iter_num"]
+    [gone_on_from] = map(int, re.findall(r"Going on from .*, update (\d+)", printed))
+    assert 0 < gone_on_from < saved
+    assert re.findall(r"^Error: Another process of this run has ended.* stands apart\. (.*)$", err, re.M) == [
+        f"{tmp_path / 'last_checkpoint.pt'} holds update {kept}; the same command goes on from there."
+        for kept in (gone_on_from, saved)]
+    assert "gloo" not in err and "most recent call last" not in err.rpartition("failed (exitcode")[0]
 
-
-CLOCK = """
-import os
-import train_xcoax
-from training import loop
-
-class Ahead(loop.Clock):
-    readings = 0
-
-    def share(self):
-        self.readings += 1
-        return 1.0 if os.environ["RANK"] == "1" and self.readings == 13 else super().share()
-
-loop.Clock = Ahead
-train_xcoax.launch(train_xcoax.main)
-"""
-
-
-def test_the_clock_that_is_furthest_ahead_decides_for_all(shards, tmp_path):
-    (tmp_path / "ahead.py").write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{CLOCK}")
-    printed = done(2, tmp_path / "ahead.py", pretraining(shards, tmp_path / "out", "--max-minutes", "9"))
-    assert "Finished after update 12: the time was up." in printed
-    counters = checkpoint.load(tmp_path / "out/last_checkpoint.pt")["counters"]
-    assert counters["iter_num"] == 12 and counters["seconds"] == 9 * 60
+    with torchrun(3, "train_xcoax.py", arguments, restarts=1) as agent:  # all stop together, though one alone is told
+        running = strike(agent, tmp_path, signal.SIGTERM, 1)             # to, and with a status that is not 0
+        printed, err = agent.communicate(timeout=120)
+    [stopped_at] = map(int, re.findall(rf"Stopped by SIGTERM after update (\d+), saved in {tmp_path}", printed))
+    assert [*map(int, re.findall(r"Going on from .*, update (\d+)", printed))] == [saved, stopped_at]
+    assert saved < stopped_at < UPDATES and not any(map(is_running, running.values()))
+    assert agent.returncode == 0 and "Error: " not in err, err
+    assert same_bytes(tmp_path, three[0]["unbroken"][0])
 
 
 def test_an_error_that_is_not_of_an_exchange_stays_what_it_is():
