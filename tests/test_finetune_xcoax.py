@@ -1,5 +1,7 @@
 """Fine-tuning: from a base model and examples to a model that writes instructions."""
 
+import contextlib
+import io
 import itertools
 import re
 import signal
@@ -15,7 +17,7 @@ from program.ranks import Ranks
 from shards import read_split
 from tests.support.instruct import examples_of, instruct_tokenizer, kept, preprocess, save_base
 from tests.support.runs import call, rows, wait_for_update
-from tests.support.tiny import RECORDS, TEXTS, make_shards, run, start
+from tests.support.tiny import RECORDS, TEXTS, make_shards, start
 from tokenizer import Tokenizer, train_tokenizer
 from training.update import evaluate, share_of, targets
 
@@ -32,9 +34,9 @@ def arguments(base, data, out, *more):
 def unbroken(base, data, tmp_path_factory):
     """The output folder of a run that nobody disturbed, and what it printed."""
     out = tmp_path_factory.mktemp("unbroken")
-    status, printed, err = run("finetune_xcoax.py", *arguments(base, data, out))
-    assert status == 0, err
-    return out, printed
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        call(finetune_xcoax, *arguments(base, data, out))
+    return out, printed.getvalue()
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 5, 7])
@@ -90,14 +92,14 @@ def test_each_evaluation_shows_a_response_and_the_written_beside_the_true_instru
     assert tokenizer.encode_text(record["instruction"])[0] in shards[0].tokens
 
 
-def test_a_run_killed_in_its_midst_equals_an_unbroken_one_bit_for_bit(unbroken, base, data, tmp_path):
+def test_a_run_killed_in_its_midst_equals_an_unbroken_one_bit_for_bit(unbroken, base, data, tmp_path, capsys):
     process = start("finetune_xcoax.py", *arguments(base, data, tmp_path))
     wait_for_update(process, tmp_path, 10)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    status, printed, err = run("finetune_xcoax.py", *arguments(base, data, tmp_path))
-    assert status == 0 and "Going on from" in printed, err
+    call(finetune_xcoax, *arguments(base, data, tmp_path))
+    assert "Going on from" in capsys.readouterr().out
     for name in ("best_checkpoint.pt", "last_checkpoint.pt"):
         assert (tmp_path / name).read_bytes() == (unbroken[0] / name).read_bytes()
 

@@ -51,9 +51,8 @@ def test_the_commands_for_a_gpu_train_on_a_processor_too(tmp_path):
          "--no-compile"],  # which would take longer than all the rest
         capture_output=True, text=True, timeout=200,
         env={**os.environ, "PYTHON": sys.executable, "DATA": str(tmp_path / "data"), "OUT": str(tmp_path / "out"),
-             "OMP_NUM_THREADS": "1", "RUNS": "eager adamw checkpointing"})
+             "OMP_NUM_THREADS": "1", "RUNS": "adamw checkpointing"})
     assert done.returncode == 0, done.stdout + done.stderr
     rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-    assert [*rows] == ["eager", "adamw", "checkpointing"]
-    losses = {name: json.loads(row)["train_loss"] for name, row in rows.items()}
-    assert losses["eager"] == losses["checkpointing"] != losses["adamw"]
+    assert [*rows] == ["adamw", "checkpointing"]
+    assert len({json.loads(row)["train_loss"] for row in rows.values()}) == 2
