@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import sample_xcoax
 from tests.support.endless import TOKENIZERS, save_endless
+from tests.support.runs import call
 from tests.support.terminal import (
     ENV,
     Terminal,
@@ -39,6 +40,14 @@ def checkpoints(tmp_path_factory):
 
 def run(*args, **options):
     return run_on_pipes(SCRIPT, *args, **options)
+
+
+def called_once(capsys, *args):
+    """What the script prints in this process, called with --prompt: (standard output, standard error)."""
+    with pytest.raises(SystemExit) as left:
+        call(sample_xcoax, *args)
+    assert left.value.code == 0
+    return capsys.readouterr()
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +152,10 @@ def test_a_line_without_end_is_refused_by_its_number_before_it_fills_the_memory(
     assert b"Error: line 1 of standard input is longer than 67,108,864 bytes" in err and b"Traceback" not in err
 
 
-def test_the_same_seed_gives_the_same_text_called_once_and_typed(checkpoints, terminal):
+def test_the_same_seed_gives_the_same_text_called_once_and_typed(checkpoints, terminal, capsys):
     args = "--model-path", checkpoints["reverse"], "--tokens", 20, "--top-k", 20, "--temperature", 2, "--seed", 7
-    status, out, err = run(*args, "--prompt", "by the mill.")
-    assert status == 0 and out.endswith("by the mill.\n") and "seed=7" in err
+    out, err = called_once(capsys, *args, "--prompt", "by the mill.")
+    assert out.endswith("by the mill.\n") and "seed=7" in err
     assert out in plain(terminal.ask("by the mill."))
 
 
@@ -415,13 +424,13 @@ def test_a_wall_needs_endings_and_a_terminal(checkpoints, tmp_path):
     assert "--kiosk needs a terminal" in complaint(sample_xcoax, *args)
 
 
-def test_a_pipe_gets_a_line_of_json_for_every_line_the_failing_ones_included(checkpoints):
+def test_a_pipe_gets_a_line_of_json_for_every_line_the_failing_ones_included(checkpoints, capsys):
     status, out, _ = run("--model-path", checkpoints["reverse"], "--tokens", 5, "--seed", 7, "--json",
                          stdin=b"over the water.\n\n\xff\nby the mill.\n")
     found = [json.loads(line) for line in out.splitlines()]
     assert status == 1 and [sorted(record) == ["error"] for record in found] == [False, True, True, False]
-    again = run("--model-path", checkpoints["reverse"], "--tokens", 5, "--seed", *found[3]["seeds"], "--prompt",
-                found[3]["given"])[1]
+    again, _ = called_once(capsys, "--model-path", checkpoints["reverse"], "--tokens", 5, "--seed", *found[3]["seeds"],
+                           "--prompt", found[3]["given"])
     assert again.removesuffix("\n") == found[3]["text"]
 
 
@@ -446,9 +455,8 @@ class Stranger:
 
 
 def test_a_missing_checkpoint_is_answered_with_the_next_command():
-    status, out, err = run("--model-path", "nowhere/best_checkpoint.pt")
-    assert status == 1 and out == "" and "Traceback" not in err
-    assert "No checkpoint at nowhere/best_checkpoint.pt" in err and "python train_xcoax.py" in err
+    told = complaint(sample_xcoax, "--model-path", "nowhere/best_checkpoint.pt")
+    assert "No checkpoint at nowhere/best_checkpoint.pt" in told and "python train_xcoax.py" in told
 
 
 @pytest.mark.parametrize("keep", [0, 1, 1000, 0.5, 0.99])

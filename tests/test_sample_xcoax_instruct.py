@@ -3,7 +3,6 @@
 import re
 import signal
 import time
-from unittest.mock import patch
 
 import pytest
 import torch
@@ -35,7 +34,7 @@ def run(*args, **options):
     return run_on_pipes(SCRIPT, *args, **options)
 
 
-def test_a_run_killed_twice_ends_with_the_same_file_as_an_unbroken_one(model_path, tmp_path):
+def test_a_run_killed_twice_ends_with_the_same_file_as_an_unbroken_one(model_path, tmp_path, capsys):
     source = write_lines(tmp_path / "in.jsonl",
                          [{"id": i, "output": PAIRS[i % 24][0] * (1 + i % 4)} for i in range(1100)])
     args = ("--model-path", model_path, "--input", source, "--tokens", 20, "--num-samples", 2, "--device", "cpu",
@@ -50,24 +49,22 @@ def test_a_run_killed_twice_ends_with_the_same_file_as_an_unbroken_one(model_pat
         assert process.wait() == -signal.SIGKILL
         process.communicate()
         size = target.stat().st_size
-    status, _, err = run(*args, target)
-    assert status == 0 and "were there already" in err
-    assert run(*args, tmp_path / "unbroken.jsonl")[0] == 0
+    call(sample_xcoax_instruct, *args, target)
+    assert "were there already" in capsys.readouterr().err
+    call(sample_xcoax_instruct, *args, tmp_path / "unbroken.jsonl")
     assert target.read_bytes() == (tmp_path / "unbroken.jsonl").read_bytes()
     assert [line["id"] for line in read_lines(target)] == list(range(1100))
 
 
 def test_a_run_of_errors_alone_ends_with_status_1_and_says_so_and_the_corrected_one_mends_it(
-        model_path, tmp_path, monkeypatch):
+        model_path, tmp_path):
     source = write_lines(tmp_path / "in.jsonl", [{"id": i, "body": PAIRS[i][0]} for i in range(3)])
     args = ["--model-path", model_path, "--input", source, "--output", tmp_path / "out.jsonl", "--tokens", 20]
     for _ in range(2):
         answer = complaint(sample_xcoax_instruct, *args, "--response-field", "boddy")
         assert answer.startswith("Error: none of the 3 records of")
         assert "expected text in the field 'boddy'; found id, body" in answer and "another --response-field" in answer
-    monkeypatch.setattr("sys.argv", ["x", *map(str, args), "--response-field", "body"])
-    with patch.object(sample_xcoax_instruct, "end_with_pipe"):
-        sample_xcoax_instruct.main()
+    call(sample_xcoax_instruct, *args, "--response-field", "body")
     assert all("instruction" in line for line in read_lines(tmp_path / "out.jsonl"))
     assert "model_sha256 was" in complaint(sample_xcoax_instruct, *args, "--response-field", "body", "--model-path",
                                            changed_model(model_path, tmp_path))
@@ -108,7 +105,6 @@ def test_whoever_stops_a_file_is_told_what_is_written(model_path, tmp_path, monk
         raise KeyboardInterrupt
 
     monkeypatch.setattr(sample_xcoax_instruct, "write_pairs", stops)
-    monkeypatch.setattr(sample_xcoax_instruct, "end_with_pipe", lambda: None)
     with pytest.raises(KeyboardInterrupt):
         call(sample_xcoax_instruct, "--model-path", model_path, "--input", tmp_path / "in.txt", "--output",
              tmp_path / "out.jsonl")

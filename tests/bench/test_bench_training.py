@@ -34,11 +34,11 @@ def test_every_variant_is_trained_with_every_seed_and_a_second_call_does_not_tra
     config.write_text("".join(f"{name} = {flags['--' + name.replace('_', '-')]}\n" for name in (
         "n_layer", "n_head", "n_embd", "block_size")) + 'batch_size = 4\ncompile = false\neval_tokens = 256\n'
         'device = "cpu"\nmin_lr = 1e-4\n')
-    arguments = (tmp_path / "data", "--variants", "adamw-8192", "default", "--config", config, "--tokens", "10240",
+    arguments = (tmp_path / "data", "--variants", "adamw-8192", "default", "--config", config, "--tokens", "5120",
                  "--seeds", "3", "--output", tmp_path / "out")
     call(bench_training, *arguments)
     printed = capsys.readouterr().out
-    assert "| adamw-8192 | 0.01M | 3 | 10 |" in printed and "| default | 0.01M | 3 | 80 |" in printed
+    assert "| adamw-8192 | 0.01M | 3 | 5 |" in printed and "| default | 0.01M | 3 | 40 |" in printed
     rows = (tmp_path / "out/default_1_3/metrics.jsonl").read_text()
     call(bench_training, *arguments)
     assert capsys.readouterr().out == printed and (tmp_path / "out/default_1_3/metrics.jsonl").read_text() == rows

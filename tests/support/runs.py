@@ -10,7 +10,8 @@ from tests.support.processes import wait_until
 
 def call(script, *arguments):
     """Run a script's main() in this process."""
-    with patch.object(sys, "argv", [script.__name__, *map(str, arguments)]):
+    with (patch.object(script, "end_with_pipe", create=True),  # it would change those of the tests
+          patch.object(sys, "argv", [script.__name__, *map(str, arguments)])):
         script.main()
 
 
