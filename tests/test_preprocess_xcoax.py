@@ -76,6 +76,26 @@ def reference(texts_folder, tmp_path_factory):
     return folder, output
 
 
+@pytest.fixture
+def here(monkeypatch, capsys):
+    """A function that runs the script in this process, with a thread instead of child processes: it takes flags and
+    returns what was printed."""
+    @contextmanager
+    def threads(count, initializer=None, arguments=()):
+        with ThreadPoolExecutor(1, initializer=initializer, initargs=arguments) as executor:
+            yield executor
+
+    def run_here(*flags, data_dir, dataset="tales", vocab_size=VOCAB):
+        call(preprocess, f"--dataset={dataset}", f"--data-dir={data_dir}", f"--vocab-size={vocab_size}", *flags)
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(preprocess, "children", threads)
+    monkeypatch.setattr(tokenizing, "children", threads)
+    before = signal.getsignal(signal.SIGTERM)
+    yield run_here
+    signal.signal(signal.SIGTERM, before)
+
+
 # --- what is in the shards ----------------------------------------------------------------------------------------
 
 def documents_of(folder, split, tokenizer, chunk):
@@ -142,33 +162,31 @@ def test_any_number_of_workers_gives_the_same_shards(reference, texts_folder, tm
     assert contents(tmp_path) == contents(folder)
 
 
-def test_more_chunks_lengthen_what_is_there_as_if_asked_for_at_once(reference, texts_folder, tmp_path):
+def test_more_chunks_lengthen_what_is_there_as_if_asked_for_at_once(reference, here, texts_folder, tmp_path):
     folder, _ = reference
-    status, output = run("--num-chunks=2", *FLAGS, dataset=texts_folder, data_dir=tmp_path)
-    assert status == 0 and len(read_manifest(tmp_path)["chunks"]) == 2
-    status, output = run(*FLAGS, dataset=texts_folder, data_dir=tmp_path)
-    assert status == 0 and "Going on after chunk 2" in output
+    here("--num-chunks=2", *FLAGS, dataset=texts_folder, data_dir=tmp_path)
+    assert len(read_manifest(tmp_path)["chunks"]) == 2
+    assert "Going on after chunk 2" in here(*FLAGS, dataset=texts_folder, data_dir=tmp_path)
     assert contents(tmp_path) == contents(folder)
 
 
-def test_other_settings_are_refused_and_overwrite_replaces(reference, texts_folder, tmp_path):
+def test_other_settings_are_refused_and_overwrite_replaces(reference, here, texts_folder, tmp_path):
     folder, _ = reference
     for name, data in contents(folder).items():
         (tmp_path / name).write_bytes(data)
-    status, output = run(*FLAGS, "--direction=forward", dataset=texts_folder, data_dir=tmp_path)
-    assert status == 1 and "direction: reverse there, forward now" in output and "--overwrite" in output
+    with pytest.raises(ValueError, match="(?s)direction: reverse there, forward now.*--overwrite"):
+        here(*FLAGS, "--direction=forward", dataset=texts_folder, data_dir=tmp_path)
     assert contents(tmp_path) == contents(folder)
-    status, output = run(*FLAGS, "--num-chunks=1", "--overwrite", "--direction=forward", dataset=texts_folder,
-                         data_dir=tmp_path)
-    assert status == 0 and read_manifest(tmp_path)["direction"] == "forward"
+    here(*FLAGS, "--num-chunks=1", "--overwrite", "--direction=forward", dataset=texts_folder, data_dir=tmp_path)
+    assert read_manifest(tmp_path)["direction"] == "forward"
     assert set(contents(tmp_path)) == {"manifest.json", f"tok{VOCAB}.model", "train_000000.bin", "val_000000.bin"}
 
 
-def test_a_complete_folder_is_left_as_it_is(reference, texts_folder):
+def test_a_complete_folder_is_left_as_it_is(reference, here, texts_folder):
     folder, _ = reference
     before = contents(folder)
-    status, output = run(*FLAGS, dataset=texts_folder, data_dir=folder)
-    assert status == 0 and "is complete with 7 chunks" in output and "Next:" in output
+    output = here(*FLAGS, dataset=texts_folder, data_dir=folder)
+    assert "is complete with 7 chunks" in output and "Next:" in output
     assert contents(folder) == before
 
 
@@ -285,7 +303,7 @@ def test_a_worker_ended_from_outside_is_reported_with_a_remedy(long_corpus, begu
     assert "fewer --num-workers" in output
 
 
-def test_on_a_full_disk_nothing_is_lost_and_the_same_command_goes_on(reference, texts_folder, tmp_path):
+def test_on_a_full_disk_nothing_is_lost_and_the_same_command_goes_on(reference, here, texts_folder, tmp_path):
     """No file may grow beyond a size that the second chunk needs."""
     folder, _ = reference
     for name in ("train_000000.bin", "val_000000.bin", f"tok{VOCAB}.model", "manifest.json"):
@@ -300,71 +318,51 @@ def test_on_a_full_disk_nothing_is_lost_and_the_same_command_goes_on(reference, 
     assert f"could not write {tmp_path / 'train_000001.bin'} (File too large)" in output
     assert "run the same command again" in output
     assert contents(tmp_path) == before
-    assert run(*FLAGS, dataset=texts_folder, data_dir=tmp_path)[0] == 0
+    here(*FLAGS, dataset=texts_folder, data_dir=tmp_path)
     assert contents(tmp_path) == contents(folder)
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("files", [{"a.txt": ""}, {"a.txt": "\n \n\n", "b.jsonl": '{"text": null}\n{"text": ""}\n'}])
-def test_an_empty_corpus_is_an_error_that_blocks_nothing(texts_folder, tmp_path, files):
+def test_an_empty_corpus_is_an_error_that_blocks_nothing(here, tmp_path, files):
     (tmp_path / "in").mkdir()
     for name, text in files.items():
         (tmp_path / "in" / name).write_text(text)
-    status, output = run(dataset=tmp_path / "in", data_dir=tmp_path / "out")
-    assert status == 1 and "Traceback" not in output
-    assert "holds no text. Name another corpus, or try --dataset tales" in output
+    with pytest.raises(ValueError, match="holds no text. Name another corpus, or try --dataset tales"):
+        here(dataset=tmp_path / "in", data_dir=tmp_path / "out")
     assert contents(tmp_path / "out") == {}
 
 
-def test_a_vocabulary_too_large_names_the_largest_that_fits_and_that_one_works(tmp_path):
+def test_a_vocabulary_too_large_names_the_largest_that_fits_and_that_one_works(here, tmp_path):
     (tmp_path / "a.txt").write_text("one small text\n<|endoftext|>\nand another\n<|endoftext|>\n" * 30)
-    status, output = run("--vocab-size=9999", dataset=tmp_path / "a.txt", data_dir=tmp_path / "out")
-    assert status == 1 and "Traceback" not in output and contents(tmp_path / "out") == {}
-    fits = re.search(r"the largest that fits is --vocab-size (\d+)", output)[1]
-    status, output = run(f"--vocab-size={fits}", dataset=tmp_path / "a.txt", data_dir=tmp_path / "out")
-    assert status == 0 and (tmp_path / "out" / f"tok{fits}.model").exists()
+    with pytest.raises(ValueError) as refused:
+        here(dataset=tmp_path / "a.txt", data_dir=tmp_path / "out", vocab_size=9999)
+    assert contents(tmp_path / "out") == {}
+    fits = re.search(r"the largest that fits is --vocab-size (\d+)", str(refused.value))[1]
+    here(dataset=tmp_path / "a.txt", data_dir=tmp_path / "out", vocab_size=fits)
+    assert (tmp_path / "out" / f"tok{fits}.model").exists()
 
 
-def test_a_bad_byte_deep_in_the_corpus_is_named_by_the_command(tmp_path):
+def test_a_bad_byte_deep_in_the_corpus_is_named(here, tmp_path):
     data = "\n\n".join(tales.story(1, i) for i in range(20)).encode() + b"\n\nna\xefve\n"
     (tmp_path / "a.txt").write_bytes(data)
-    status, output = run(dataset=tmp_path / "a.txt", data_dir=tmp_path / "out")
-    assert status == 1 and "Traceback" not in output
-    assert f"{tmp_path / 'a.txt'} is not UTF-8: byte {data.index(0xef):,} is 0xef" in output
+    with pytest.raises(ValueError, match=f"{tmp_path / 'a.txt'} is not UTF-8: byte {data.index(0xef):,} is 0xef"):
+        here(dataset=tmp_path / "a.txt", data_dir=tmp_path / "out")
 
 
-def test_a_tokenizer_of_another_run_is_refused(reference, texts_folder, tmp_path):
+def test_a_tokenizer_of_another_run_is_refused(reference, here, texts_folder, tmp_path):
     folder, _ = reference
     for name, data in contents(folder).items():
         (tmp_path / name).write_bytes(data)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     manifest.update(complete=False, tokenizer_sha256="0" * 64)
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    status, output = run(*FLAGS, dataset=texts_folder, data_dir=tmp_path)
-    assert status == 1 and "is not the tokenizer that the shards" in output
+    with pytest.raises(ValueError, match="is not the tokenizer that the shards"):
+        here(*FLAGS, dataset=texts_folder, data_dir=tmp_path)
 
 
-# --- in this process, with a thread instead of child processes ----------------------------------------------------
-
-@pytest.fixture
-def here(monkeypatch, capsys):
-    """A function that runs the script here: it takes flags and returns what was printed."""
-    @contextmanager
-    def threads(count, initializer=None, arguments=()):
-        with ThreadPoolExecutor(1, initializer=initializer, initargs=arguments) as executor:
-            yield executor
-
-    def run_here(*flags, data_dir, dataset="tales", vocab_size=VOCAB):
-        call(preprocess, f"--dataset={dataset}", f"--data-dir={data_dir}", f"--vocab-size={vocab_size}", *flags)
-        return capsys.readouterr().out
-
-    monkeypatch.setattr(preprocess, "children", threads)
-    monkeypatch.setattr(tokenizing, "children", threads)
-    before = signal.getsignal(signal.SIGTERM)
-    yield run_here
-    signal.signal(signal.SIGTERM, before)
-
+# --- small corpora ------------------------------------------------------------------------------------------------
 
 @pytest.fixture
 def small(tmp_path):
