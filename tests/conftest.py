@@ -11,7 +11,8 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, so what needs it is imported below
 
 
-LONGEST = ("tests/program/test_ranks.py", "tests/bench/test_bench_training.py", "tests/test_train_xcoax.py")
+LONGEST = ("tests/program/test_ranks.py", "tests/test_preprocess_xcoax.py", "tests/test_sample_xcoax.py",
+           "tests/test_train_xcoax.py")
 
 
 def pytest_collection_modifyitems(items):
