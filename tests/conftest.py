@@ -9,7 +9,7 @@ import signal
 import pytest
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported, so what needs it is imported below
-
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it, and so would the programs
 
 LONGEST = ("tests/program/test_ranks.py", "tests/test_preprocess_xcoax.py", "tests/test_sample_xcoax.py",
            "tests/test_train_xcoax.py")
